@@ -1,0 +1,57 @@
+# One target for each habit; CI runs the same ones.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help serve test soak lint format bench clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+serve: .venv/serve ## install into .venv and start on http://localhost:3000
+	@exec $(BIN)/little-bell serve
+
+test: .venv/test ## install what the tests need and run them all
+	$(BIN)/python -m pytest $(TESTS)
+
+soak: .venv/test ## the long forms: hundreds of kills, power cuts, fuzzing
+	LITTLE_BELL_SOAK=1 $(BIN)/python -m pytest --timeout 3600 $(TESTS)
+
+lint: .venv/test ## ruff and mypy --strict
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: .venv/test ## let ruff format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: .venv/bench ## nginx, uvicorn and Little Bell in turn; writes bench/RESULTS.md
+	$(BIN)/python -m bench
+
+clean: ## remove what was installed here; data/ stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Stamps: each names what is installed in .venv.
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Little Bell needs Python 3.11 or newer; name one: make serve PYTHON=python3.12'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo 'This Python has no venv module; install it (Debian: apt install python3-venv)'; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/serve: .venv/python pyproject.toml constraints.txt
+	@echo 'Installing Little Bell into .venv'
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/test: .venv/serve tests/install-system-packages
+	@$(PIP) --editable '.[test]'
+	@tests/install-system-packages
+	@touch $@
+
+.venv/bench: .venv/serve
+	@$(PIP) --editable '.[bench]'
+	@PACKAGES='nginx-light:nginx wrk:wrk' tests/install-system-packages
+	@touch $@

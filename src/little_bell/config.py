@@ -1,0 +1,220 @@
+"""Settings: one table feeds the environment, the command line, `--help`, the docs and the tests."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from little_bell.errors import StartError
+from little_bell.ops.logs import LEVELS
+from little_bell.tracking.client import Network, parse_networks
+
+TENANT_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+def is_tenant(name: bytes) -> bool:
+    """Whether a path segment is a tenant's name: `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`."""
+    return 0 < len(name) <= 64 and name[0] not in b"_-" and TENANT_CHARS.issuperset(name)
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, fractions allowed, from 0 to a day."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86_400:
+        raise ValueError("a number of seconds from 0 to 86400")
+    return value
+
+
+def database_path(text: str) -> str:
+    """The file of `sqlite:PATH`, `sqlite://PATH` or `sqlite:///ABSOLUTE`, `?mode=rwc` allowed."""
+    scheme, colon, rest = text.partition(":")
+    if scheme != "sqlite" or not colon:
+        raise ValueError("sqlite:FILE (other databases are not supported)")
+    path, _, options = rest.partition("?")
+    if options not in ("", "mode=rwc"):
+        raise ValueError("sqlite:FILE, with no option but ?mode=rwc")
+    if path.startswith("//"):
+        path = path[2:]
+    if not path or path.startswith(":memory:") or path.endswith("/") or "\0" in path:
+        raise ValueError("sqlite:FILE, the path of a file")
+    return path
+
+
+def base_url(text: str) -> str:
+    """An http or https URL, perhaps with a path prefix, without a slash at its end."""
+    scheme, separator, rest = text.partition("://")
+    bad = not text.isascii() or any(c in text for c in ' "<>\\^`{|}?#@\r\n\t')
+    if scheme not in ("", "http", "https") or bad or (text and (not separator or rest[:1] in "/")):
+        raise ValueError("an http or https URL such as https://track.example.com/bell")
+    return text.rstrip("/")
+
+
+def log_level(text: str) -> int:
+    """A level by its name."""
+    name = {"warning": "warn", "trace": "debug"}.get(text.lower(), text.lower())
+    if name not in LEVELS:
+        raise ValueError("debug, info, warn, error or off")
+    return LEVELS[name]
+
+
+def rust_log(text: str) -> int | None:
+    """The level that a RUST_LOG filter (`little_bell=debug`, `info`) gives to this program."""
+    level = None
+    for part in text.split(","):
+        target, equals, name = part.strip().rpartition("=")
+        if name and (not equals or target in ("little_bell", "little-bell")):
+            level = log_level(name)
+    return level
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    try:
+        return parse_networks(text)
+    except ValueError as error:
+        raise ValueError(f"addresses, CIDR ranges, loopback, private or none ({error})") from None
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Origins that may call the API from a browser, by commas; `*` for all."""
+    found = tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
+    for origin in found:
+        bad = not origin.isascii() or any(c in origin for c in " \"'<>\r\n")
+        if bad or (origin != "*" and not origin.startswith(("http://", "https://"))):
+            raise ValueError("origins such as https://app.example.com, or *")
+    return found
+
+
+class Setting(NamedTuple):
+    """One line of the table. `parse` raises ValueError with what is wanted instead."""
+
+    name: str
+    default: str
+    parse: Callable[[str], object]
+    help: str
+
+
+SETTINGS = (
+    Setting("PORT", "3000", whole(0, 65535), "TCP port; 0 takes a free one"),
+    Setting("HOST", "0.0.0.0", str, "address to listen on; :: listens on IPv4 and IPv6"),  # noqa: S104
+    Setting("DATABASE_URL", "sqlite:data/tracking.db", database_path, "the database file"),
+    Setting(
+        "BASE_URL",
+        "",
+        base_url,
+        "public URL in front of all addresses, a path prefix allowed; "
+        "http://localhost:PORT where empty",
+    ),
+    Setting(
+        "LOG_LEVEL",
+        "",
+        lambda text: log_level(text) if text else None,
+        "debug, info, warn, error or off; info where empty",
+    ),
+    Setting("RUST_LOG", "", rust_log, "understood where LOG_LEVEL is empty: little_bell=debug"),
+    Setting(
+        "TRUSTED_PROXIES",
+        "loopback",
+        networks,
+        "whose X-Forwarded-For, or else X-Real-IP, is believed: "
+        "addresses, CIDR ranges, loopback, private, none",
+    ),
+    Setting("CORS_ORIGINS", "", origins, "origins whose pages may call the API; * for all"),
+    Setting("INSTANT_SECONDS", "2", seconds, "a click sooner after creation is a machine's"),
+    Setting(
+        "MAX_HITS_PER_EMAIL_HOUR",
+        "10000",
+        whole(1, 1_000_000),
+        "events of one email in an hour, past as many of them in all",
+    ),
+    Setting(
+        "MAX_NEW_AGENTS_PER_HOUR",
+        "2000",
+        whole(1, 1_000_000),
+        "user agents a tenant may add in an hour; then they are (other)",
+    ),
+    Setting(
+        "MAX_NEW_LINKS_PER_HOUR",
+        "10000",
+        whole(1, 1_000_000),
+        "link targets a tenant may add in an hour; then they are (other)",
+    ),
+    Setting("MAX_BODY_BYTES", "65536", whole(1024, 1 << 20), "size of one request's body"),
+    Setting("MAX_CONNECTIONS", "10000", whole(16, 1_000_000), "open connections"),
+    Setting("IDLE_SECONDS", "75", seconds, "a connection without a request is closed after it"),
+    Setting("REQUEST_SECONDS", "15", seconds, "time a request may take to arrive"),
+    Setting(
+        "MAX_WAITING_BYTES",
+        "8388608",
+        whole(0, 1 << 30),
+        "memory of the events that wait while the disk fails",
+    ),
+    Setting(
+        "MAX_WAL_BYTES",
+        "67108864",
+        whole(1 << 22, 1 << 34),
+        "size of the write-ahead log that is cut at once",
+    ),
+    Setting("SLOW_LANE_IDLE_SECONDS", "60", seconds, "the process behind the pages ends after it"),
+)
+
+
+class Config:
+    """All settings, parsed. Attributes are the settings' names in lower case."""
+
+    port: int
+    host: str
+    database_url: str
+    base_url: str
+    log_level: int
+    rust_log: int | None
+    trusted_proxies: tuple[Network, ...]
+    cors_origins: tuple[str, ...]
+    instant_seconds: float
+    max_hits_per_email_hour: int
+    max_new_agents_per_hour: int
+    max_new_links_per_hour: int
+    max_body_bytes: int
+    max_connections: int
+    idle_seconds: float
+    request_seconds: float
+    max_waiting_bytes: int
+    max_wal_bytes: int
+    slow_lane_idle_seconds: float
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        """Read settings from an environment. Raises StartError that names the wrong one."""
+        self.values = {s.name: values[s.name] for s in SETTINGS if s.name in values}
+        for setting in SETTINGS:
+            text = values.get(setting.name, setting.default).strip()
+            try:
+                value = setting.parse(text)
+            except ValueError as error:
+                raise StartError(f"{setting.name}={text!r} is not {error}") from None
+            setattr(self, setting.name.lower(), value)
+        if self.log_level is None:
+            self.log_level = self.rust_log or LEVELS["info"]
+        self.listening_on(self.port)
+
+    def listening_on(self, port: int) -> None:
+        """BASE_URL follows the port that was really bound, unless it was set."""
+        self.port = port
+        if not self.values.get("BASE_URL", "").strip():
+            self.base_url = f"http://localhost:{port}"
+
+    @property
+    def prefix(self) -> str:
+        """The path in BASE_URL: `/bell`, or nothing."""
+        _, slash, path = self.base_url.partition("://")[2].partition("/")
+        return slash + path

@@ -1,0 +1,49 @@
+"""The one exception root.
+
+LittleBellError
+  StartError        the server cannot start: exit code 3 and one line that says what to do
+  Refused           a request is refused: status, plain detail, the field at fault
+  StoreError        the disk or the database failed
+    DataError       one row was refused by the database; the disk is fine
+"""
+
+
+class LittleBellError(Exception):
+    """Root of everything that this package raises on purpose."""
+
+
+class StartError(LittleBellError):
+    """The server cannot start. The message is one line that says what to do."""
+
+
+class Refused(LittleBellError):  # noqa: N818 - a verdict on a request, not an error of ours
+    """A request is refused.
+
+    `status` is an HTTP status from 400 to 503. `detail` is a sentence for people and holds no
+    text of the sender unless it went through `repr`; `field` names the JSON member or query
+    parameter at fault; `retry_after` is in seconds.
+    """
+
+    def __init__(
+        self, status: int, detail: str, field: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.field = field
+        self.retry_after = retry_after
+
+
+class StoreError(LittleBellError):
+    """The disk or the database failed; nothing of the transaction was kept.
+
+    `reopen` is true when the connection cannot be trusted any more (an I/O error, a failed sync).
+    """
+
+    def __init__(self, reason: str, reopen: bool = False) -> None:
+        super().__init__(reason)
+        self.reopen = reopen
+
+
+class DataError(StoreError):
+    """The database refused a value. One bad event must not poison the batch it came in."""

@@ -1,0 +1,1 @@
+"""Pages for people, made in the slow lane. Templates escape everything by themselves."""

@@ -1,0 +1,119 @@
+"""`little-bell serve`: puts the server together, and takes it apart in order."""
+
+import gc
+import os
+from collections.abc import Mapping
+
+import apsw
+
+from little_bell import __version__
+from little_bell.config import Config
+from little_bell.errors import StartError, StoreError
+from little_bell.ops.logs import ERROR, INFO, Log
+from little_bell.store.checkpoint import Checkpointer
+from little_bell.store.database import migrate, open_writer
+from little_bell.store.lock import Lock
+from little_bell.store.memory import Limits
+from little_bell.store.recorder import Recorder
+from little_bell.store.writer import Writer
+from little_bell.wire import control
+from little_bell.wire.fast_lane import FastLane
+from little_bell.wire.handover import SlowLane
+from little_bell.wire.server import BACKLOG, Server, bind
+
+
+def open_store(config: Config) -> tuple[Lock, Writer]:
+    """The locked, migrated database. Raises StartError."""
+    path = config.database_url
+    folder = os.path.dirname(path)
+    try:
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+        lock = Lock(path)
+    except OSError as error:
+        raise StartError(
+            f"cannot write beside {path} ({error.strerror}): make the folder writable, or set "
+            "DATABASE_URL"
+        ) from None
+    try:
+        connection = open_writer(path)
+        migrate(connection)
+        connection.close()
+        limits = Limits(
+            int(config.instant_seconds * 1000),
+            config.max_hits_per_email_hour,
+            config.max_new_agents_per_hour,
+            config.max_new_links_per_hour,
+        )
+        return lock, Writer(path, limits)
+    except (apsw.Error, StoreError) as error:
+        lock.release()
+        raise StartError(
+            f"cannot use {path} ({error}): make the file writable, or set DATABASE_URL"
+        ) from None
+    except StartError:
+        lock.release()
+        raise
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Allow as many descriptors as MAX_CONNECTIONS needs, where the hard limit lets us."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if target > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+
+
+def serve(config: Config, environment: Mapping[str, str]) -> None:
+    """Serve until SIGTERM. `environment` is what the slow lane is started with.
+
+    Raises StartError.
+    """
+    log = Log(config.log_level)
+    listener = bind(config.host, config.port)
+    config.listening_on(listener.getsockname()[1])
+    lock, writer = open_store(config)
+    raise_file_limit(config.max_connections + 64)
+    recorder = Recorder(writer, config.max_waiting_bytes)
+    checkpointer = Checkpointer(writer, config.max_wal_bytes)
+    commands = control.listen(config.database_url)
+    slow = SlowLane(
+        {**environment, "PORT": str(config.port), "BASE_URL": config.base_url},
+        config.slow_lane_idle_seconds,
+    )
+    lane = FastLane(config, recorder, checkpointer, log)
+    server = Server(config, lane, listener, commands, slow)
+    listener.listen(BACKLOG)
+    log.write(
+        INFO,
+        "Little Bell is listening",
+        url=config.base_url,
+        port=config.port,
+        database=config.database_url,
+        version=__version__,
+        pid=os.getpid(),
+    )
+    log.flush()
+    gc.collect()
+    gc.freeze()
+    try:
+        server.run()
+    finally:
+        lost = recorder.close()
+        checkpointer.close()
+        try:
+            writer.close()
+        except StoreError as error:
+            log.write(ERROR, "The database did not close", reason=str(error))
+        if lost:
+            log.write(ERROR, "Events were lost: the disk failed to the end", events=lost)
+        try:
+            os.unlink(control.control_path(config.database_url))
+        except OSError:
+            pass  # somebody else was faster
+        lock.release()
+        log.write(INFO, "Stopped")
+        log.flush()

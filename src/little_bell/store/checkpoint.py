@@ -1,0 +1,112 @@
+"""Checkpoints that never surprise.
+
+The bulk is moved by a PASSIVE checkpoint in a thread with its own connection (SQLite lets go of
+the interpreter's lock meanwhile, and writers go on). What was written meanwhile is little, and the
+fast lane moves it itself, after which the WAL starts from its beginning again.
+"""
+
+import _thread
+import contextlib
+from time import perf_counter
+
+import apsw
+
+from little_bell.store.database import PAGE_SIZE
+from little_bell.store.writer import Writer
+
+START = 2000  # pages in the WAL that are worth a checkpoint: 4 MB
+SHORT = 128  # pages that the fast lane may move in a turn
+AGAIN = 1.0  # seconds until the next try after an error or behind a reader
+ROUNDS = 6  # passive rounds that may fail to catch up before the fast lane moves the rest
+
+
+class Checkpointer:
+    """Watches the WAL of one writer. `step` is called by the loop, once a tick."""
+
+    def __init__(self, writer: Writer, cap_bytes: int) -> None:
+        """`cap_bytes` is the size of the WAL that the fast lane cuts whatever it takes."""
+        self.writer = writer
+        self.cap = cap_bytes // PAGE_SIZE
+        self.running = False
+        self.left: int | None = None  # pages that the last round left, once it is over
+        self.rounds = 0
+        self.count = 0
+        self.longest = 0.0  # seconds that the fast lane's own part took at most
+        self.again_at = 0.0  # monotonic
+        self.error: str | None = None
+        self.asked = False
+
+    def ask(self) -> None:
+        """Do one at the next step, however little the WAL holds."""
+        self.asked = True
+
+    def step(self, now: float) -> None:
+        """Start a round, or finish it. `now` is monotonic seconds."""
+        if self.running or not self.writer.wal_pages:
+            return
+        if (self.writer.wal_pages < START and not self.asked) or now < self.again_at:
+            return
+        if self.left is None:
+            self._start()
+            return
+        left, self.left = self.left, None
+        if self.error is not None:
+            self.again_at, self.rounds = now + AGAIN, 0
+            return
+        behind = self.writer.wal_pages - left
+        if behind > SHORT and self.rounds < ROUNDS and self.writer.wal_pages < self.cap:
+            self._start()
+            return
+        self._finish("restart" if self.writer.wal_pages < self.cap else "truncate", now)
+
+    def _start(self) -> None:
+        self.running = True
+        self.error = None
+        self.rounds += 1
+        _thread.start_new_thread(self._passive, (self.writer.path,))
+
+    def _passive(self, path: str) -> None:
+        moved = 0
+        try:
+            connection = apsw.Connection(path, apsw.SQLITE_OPEN_READWRITE)
+            try:
+                connection.pragma("synchronous", "full")
+                connection.wal_autocheckpoint(0)
+                _, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            finally:
+                connection.close()
+        except apsw.Error as error:
+            self.error = str(error)
+        self.left = moved
+        self.running = False
+
+    def _finish(self, mode: str, now: float) -> None:
+        started = perf_counter()
+        try:
+            done = self.writer.checkpoint(mode)
+        except apsw.Error as error:  # the WAL still holds everything
+            self.error = str(error)
+            done = False
+        finally:
+            self.longest = max(self.longest, perf_counter() - started)
+        self.rounds = 0
+        if done:
+            self.count += 1
+            self.asked = False
+        else:
+            self.again_at = now + AGAIN
+
+    def wait(self) -> None:
+        """Let a round under way end; at most a moment, since it moves one WAL."""
+        from time import sleep
+
+        for _ in range(500):
+            if not self.running:
+                return
+            sleep(0.01)
+
+    def close(self) -> None:
+        """At the end of the server: no round is under way, and the WAL is empty."""
+        self.wait()
+        with contextlib.suppress(apsw.Error):
+            self.writer.checkpoint("truncate")

@@ -1,0 +1,31 @@
+"""One writer: an flock on `FILE.lock`, held as long as the server lives."""
+
+import fcntl
+import os
+
+from little_bell.errors import StartError
+
+
+class Lock:
+    """Held from construction to `release`; the kernel lets go of it when the process dies."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, path: str) -> None:
+        """Take the lock of the database at `path`. Raises StartError where another holds it."""
+        self.fd = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pid = os.read(self.fd, 20).decode("ascii", "replace").strip() or "unknown"
+            os.close(self.fd)
+            raise StartError(
+                f"another Little Bell (process {pid}) is using {path}: stop it, or set "
+                "DATABASE_URL to another file"
+            ) from None
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let go. The file stays: removing it would let two servers hold two locks."""
+        os.close(self.fd)

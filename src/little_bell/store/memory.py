@@ -1,0 +1,61 @@
+"""What the writer remembers between transactions, bounded, and true only after a commit."""
+
+from typing import NamedTuple
+
+from little_bell.store.dictionary import Dictionary, Source
+from little_bell.store.statements import load
+from little_bell.store.tenants import Tenants
+from little_bell.tracking.classify import Verdict, classify_agent
+
+SQL = load("write.sql")
+
+VERDICTS = 4096  # user agents whose verdict is kept
+HOT = 4096  # emails with many hits whose hour is counted
+
+
+class Limits(NamedTuple):
+    """Bounds of what strangers can make the store keep."""
+
+    instant_ms: int = 2000
+    hits_per_email_hour: int = 10_000
+    agents_per_hour: int = 2000
+    links_per_hour: int = 10_000
+
+
+class Memory:
+    """Tenants, dictionaries, verdicts of user agents, and emails near their cap."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.tenants = Tenants()
+        self.agents = Dictionary(
+            Source("last_agent", SQL["select_agent"], SQL["insert_agent"], limits.agents_per_hour)
+        )
+        self.links = Dictionary(
+            Source("last_link", SQL["select_link"], SQL["insert_link"], limits.links_per_hour)
+        )
+        self.campaigns = Dictionary(
+            Source("last_campaign", SQL["select_campaign"], SQL["insert_campaign"], 0)
+        )
+        self.verdicts: dict[str, Verdict] = {}
+        # (tenant, email): (hour, hits in it, seq of the capped row or 0)
+        self.hot: dict[tuple[int, int], tuple[int, int, int]] = {}
+
+    def verdict(self, user_agent: str) -> Verdict:
+        """What the rules say of a user agent."""
+        verdict = self.verdicts.get(user_agent)
+        if verdict is None:
+            if len(self.verdicts) >= VERDICTS:
+                self.verdicts.clear()
+            verdict = self.verdicts[user_agent] = classify_agent(user_agent)
+        return verdict
+
+    def committed(self) -> None:
+        """What the transaction learnt is true from now on."""
+        for dictionary in (self.agents, self.links, self.campaigns):
+            dictionary.committed()
+
+    def rolled_back(self) -> None:
+        """What the transaction learnt was never so."""
+        for dictionary in (self.agents, self.links, self.campaigns):
+            dictionary.rolled_back()

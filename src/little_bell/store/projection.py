@@ -1,0 +1,233 @@
+"""The arithmetic of figures: what one event changes in its email's state and in the buckets.
+
+Used by the writer in the tick's transaction and by a replay of the log, so that both agree.
+Definitions: people are human, proxy and unknown. A unique open is an email opened, or else
+clicked (then inferred), by people; a unique belongs to the bucket of the first such event.
+"""
+
+from little_bell.tracking.rules import MACHINE
+
+BUCKET = 900_000  # milliseconds: 15 minutes
+
+TENANT, CAMPAIGN, LINK = range(3)  # scopes of figures
+
+# Columns of figures, in the order of the table.
+SENT, OPENS, MACHINE_OPENS, UNIQUE_OPENS, INFERRED, CLICKS, MACHINE_CLICKS, UNIQUE_CLICKS = range(8)
+
+DISORDERED = 1  # state flag: hits came out of the order of time
+
+
+def earlier(known: int | None, at: int) -> int:
+    return at if known is None or at < known else known
+
+
+def later(known: int | None, at: int) -> int:
+    return at if known is None or at > known else known
+
+
+class Figures:
+    """What a transaction adds to the buckets."""
+
+    __slots__ = ("changes",)
+
+    def __init__(self) -> None:
+        self.changes: dict[tuple[int, int, int, int], list[int]] = {}
+
+    def add(self, tenant: int, scope: int, id_: int, at: int, column: int, n: int = 1) -> None:
+        """Add to one figure of the bucket that holds `at` (ms UTC)."""
+        key = (tenant, scope, id_, at // BUCKET)
+        row = self.changes.get(key)
+        if row is None:
+            row = self.changes[key] = [0, 0, 0, 0, 0, 0, 0, 0]
+        row[column] += n
+
+    def add_email(self, state: "EmailState", at: int, column: int, n: int = 1) -> None:
+        """Add to a figure of the tenant, and of the email's campaign."""
+        self.add(state.tenant, TENANT, 0, at, column, n)
+        if state.campaign is not None:
+            self.add(state.tenant, CAMPAIGN, state.campaign, at, column, n)
+
+    def rows(self) -> list[tuple[int, ...]]:
+        """Rows for the table of figures; those that add nothing are left out."""
+        return [(*key, *row) for key, row in self.changes.items() if any(row)]
+
+
+class EmailLink:
+    """How people and machines followed one link of one email."""
+
+    __slots__ = ("clicks", "first_click", "machine_clicks")
+
+    def __init__(self, clicks: int = 0, machine_clicks: int = 0, first: int | None = None) -> None:
+        self.clicks = clicks
+        self.machine_clicks = machine_clicks
+        self.first_click = first
+
+
+class EmailState:
+    """What became of one email. Times are milliseconds since the epoch."""
+
+    __slots__ = (
+        "campaign",
+        "clicks",
+        "created_at",
+        "email",
+        "first_click",
+        "first_machine_click",
+        "first_machine_open",
+        "first_open",
+        "flags",
+        "head_click",
+        "head_open",
+        "last_click",
+        "last_machine_click",
+        "last_machine_open",
+        "last_open",
+        "machine_clicks",
+        "machine_opens",
+        "opens",
+        "tenant",
+    )
+
+    def __init__(self, tenant: int, email: int, created_at: int, campaign: int | None) -> None:
+        self.tenant = tenant
+        self.email = email
+        self.created_at = created_at
+        self.campaign = campaign
+        self.flags = 0
+        self.opens = self.machine_opens = self.clicks = self.machine_clicks = 0
+        self.first_open: int | None = None
+        self.last_open: int | None = None
+        self.first_machine_open: int | None = None
+        self.last_machine_open: int | None = None
+        self.first_click: int | None = None
+        self.last_click: int | None = None
+        self.first_machine_click: int | None = None
+        self.last_machine_click: int | None = None
+        self.head_open: int | None = None
+        self.head_click: int | None = None
+
+    def uniques(self) -> tuple[int | None, bool, int | None]:
+        """When it became a unique open, whether that is inferred, and a unique click."""
+        if self.first_open is None:
+            return self.first_click, self.first_click is not None, self.first_click
+        if self.first_click is None or self.first_open <= self.first_click:
+            return self.first_open, False, self.first_click
+        return self.first_click, False, self.first_click
+
+    def move_uniques(self, before: tuple[int | None, bool, int | None], figures: Figures) -> None:
+        """Move what this email adds to the uniques from where it was to where it is now."""
+        after = self.uniques()
+        if after == before:
+            return
+        for (opened, inferred, clicked), n in ((before, -1), (after, 1)):
+            if opened is not None:
+                figures.add_email(self, opened, UNIQUE_OPENS, n)
+                if inferred:
+                    figures.add_email(self, opened, INFERRED, n)
+            if clicked is not None:
+                figures.add_email(self, clicked, UNIQUE_CLICKS, n)
+
+
+def project_sent(state: EmailState, figures: Figures) -> None:
+    """An email was created."""
+    figures.add_email(state, state.created_at, SENT)
+
+
+def project_open(state: EmailState, at: int, class_: int, figures: Figures) -> None:
+    """An email was opened."""
+    if class_ == MACHINE:
+        state.machine_opens += 1
+        state.first_machine_open = earlier(state.first_machine_open, at)
+        state.last_machine_open = later(state.last_machine_open, at)
+        figures.add_email(state, at, MACHINE_OPENS)
+        return
+    state.opens += 1
+    state.last_open = later(state.last_open, at)
+    figures.add_email(state, at, OPENS)
+    first = state.first_open
+    if first is None or at < first:
+        before = state.uniques()
+        state.first_open = at
+        state.move_uniques(before, figures)
+
+
+def project_click(
+    state: EmailState, pair: EmailLink, link: int, at: int, class_: int, figures: Figures
+) -> None:
+    """A link of an email was followed."""
+    if (state.last_click is not None and at < state.last_click) or (
+        state.last_machine_click is not None and at < state.last_machine_click
+    ):
+        state.flags |= DISORDERED
+    if class_ == MACHINE:
+        state.machine_clicks += 1
+        pair.machine_clicks += 1
+        state.first_machine_click = earlier(state.first_machine_click, at)
+        state.last_machine_click = later(state.last_machine_click, at)
+        figures.add_email(state, at, MACHINE_CLICKS)
+        figures.add(state.tenant, LINK, link, at, MACHINE_CLICKS)
+        return
+    state.clicks += 1
+    pair.clicks += 1
+    state.last_click = later(state.last_click, at)
+    figures.add_email(state, at, CLICKS)
+    figures.add(state.tenant, LINK, link, at, CLICKS)
+    if state.first_click is None or at < state.first_click:
+        before = state.uniques()
+        state.first_click = at
+        state.move_uniques(before, figures)
+    move_first(state.tenant, pair, link, earlier(pair.first_click, at), figures)
+
+
+def move_first(
+    tenant: int, pair: EmailLink, link: int, first: int | None, figures: Figures
+) -> None:
+    """Move the unique click of a link to where the email first followed it."""
+    if first == pair.first_click:
+        return
+    if pair.first_click is not None:
+        figures.add(tenant, LINK, link, pair.first_click, UNIQUE_CLICKS, -1)
+    if first is not None:
+        figures.add(tenant, LINK, link, first, UNIQUE_CLICKS)
+    pair.first_click = first
+
+
+def withdraw_click(
+    state: EmailState, pair: EmailLink, link: int, at: int, figures: Figures
+) -> None:
+    """A click counted with people turned out to be a machine's.
+
+    Firsts and lasts of people are left to `settle_clicks`, which needs the clicks that remain.
+    """
+    state.clicks -= 1
+    pair.clicks -= 1
+    state.machine_clicks += 1
+    pair.machine_clicks += 1
+    state.first_machine_click = earlier(state.first_machine_click, at)
+    state.last_machine_click = later(state.last_machine_click, at)
+    for column, n in ((CLICKS, -1), (MACHINE_CLICKS, 1)):
+        figures.add_email(state, at, column, n)
+        figures.add(state.tenant, LINK, link, at, column, n)
+
+
+def settle_clicks(
+    state: EmailState,
+    pairs: dict[int, EmailLink],
+    withdrawn: list[tuple[int, int]],
+    remaining: list[tuple[int, int]],
+    figures: Figures,
+) -> None:
+    """Find first and last clicks by people again after some were withdrawn.
+
+    Clicks are (at, link). `pairs` are the links that lost some. `remaining` holds the clicks by
+    people that are left: at least the newest, and all that are not older than any withdrawn one.
+    """
+    before = state.uniques()
+    state.last_click = max((at for at, _ in remaining), default=None)
+    if any(at == state.first_click for at, _ in withdrawn):
+        state.first_click = min((at for at, _ in remaining), default=None)
+    state.move_uniques(before, figures)
+    for link, pair in pairs.items():
+        if (pair.first_click, link) in withdrawn:
+            first = min((at for at, of in remaining if of == link), default=None)
+            move_first(state.tenant, pair, link, first, figures)

@@ -1,0 +1,133 @@
+-- name: begin
+-- One tick's transaction; IMMEDIATE, so that it never turns BUSY half way.
+BEGIN IMMEDIATE;
+
+-- name: commit
+-- The one sync of a tick.
+COMMIT;
+
+-- name: rollback
+-- Nothing of a failed tick stays.
+ROLLBACK;
+
+-- name: probe
+-- A write that changes nothing, to see whether the disk takes one again.
+UPDATE tenants SET last_seq = last_seq WHERE tenant = (SELECT min(tenant) FROM tenants);
+
+-- name: unscoped_tenants
+-- All tenants, for the memory of the fast lane.
+SELECT tenant, name, last_email, last_seq, last_agent, last_link, last_campaign FROM tenants;
+
+-- name: insert_tenant
+-- A tenant is created by its first email.
+INSERT INTO tenants (tenant, name, created_at) VALUES (?, ?, ?);
+
+-- name: update_tenant
+-- The last numbers handed out.
+UPDATE tenants
+SET last_email = ?2, last_seq = ?3, last_agent = ?4, last_link = ?5, last_campaign = ?6
+WHERE tenant = ?1;
+
+-- name: insert_email
+-- What was sent.
+INSERT INTO emails (tenant, email, subject, recipient, metadata) VALUES (?, ?, ?, ?, ?);
+
+-- name: insert_state
+-- Nothing became of it yet.
+INSERT INTO states (tenant, email, created_at, campaign) VALUES (?, ?, ?, ?);
+
+-- name: select_state
+-- What became of one email.
+SELECT created_at, campaign, flags, opens, machine_opens, clicks, machine_clicks,
+    first_open, last_open, first_machine_open, last_machine_open,
+    first_click, last_click, first_machine_click, last_machine_click, head_open, head_click
+FROM states WHERE tenant = ? AND email = ?;
+
+-- name: update_state
+-- What became of one email, anew.
+UPDATE states
+SET flags = ?, opens = ?, machine_opens = ?, clicks = ?, machine_clicks = ?,
+    first_open = ?, last_open = ?, first_machine_open = ?, last_machine_open = ?,
+    first_click = ?, last_click = ?, first_machine_click = ?, last_machine_click = ?,
+    head_open = ?, head_click = ?
+WHERE tenant = ? AND email = ?;
+
+-- name: insert_event
+-- One line of the log.
+INSERT INTO events
+    (tenant, seq, at, email, kind, flags, agent, link, address, prev, class, reasons, rules, n)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: select_click
+-- One click of a chain.
+SELECT at, link, address, prev, class, reasons FROM events WHERE tenant = ? AND seq = ?;
+
+-- name: revise_event
+-- A judgement that a later event changed.
+UPDATE events SET class = ?, reasons = ?, rules = ? WHERE tenant = ? AND seq = ?;
+
+-- name: grow_cap
+-- More hits that one capped row stands for.
+UPDATE events SET n = n + ? WHERE tenant = ? AND seq = ?;
+
+-- name: select_email_link
+-- How one link of one email was followed.
+SELECT clicks, machine_clicks, first_click FROM email_links
+WHERE tenant = ? AND email = ? AND link = ?;
+
+-- name: upsert_email_link
+-- The same, anew.
+INSERT INTO email_links (tenant, email, link, clicks, machine_clicks, first_click)
+VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant, email, link) DO UPDATE SET
+    clicks = excluded.clicks,
+    machine_clicks = excluded.machine_clicks,
+    first_click = excluded.first_click;
+
+-- name: add_figures
+-- What one tick adds to a bucket.
+INSERT INTO figures
+    (tenant, scope, id, bucket, sent, opens, machine_opens, unique_opens, inferred_opens,
+    clicks, machine_clicks, unique_clicks)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant, scope, id, bucket) DO UPDATE SET
+    sent = sent + excluded.sent,
+    opens = opens + excluded.opens,
+    machine_opens = machine_opens + excluded.machine_opens,
+    unique_opens = unique_opens + excluded.unique_opens,
+    inferred_opens = inferred_opens + excluded.inferred_opens,
+    clicks = clicks + excluded.clicks,
+    machine_clicks = machine_clicks + excluded.machine_clicks,
+    unique_clicks = unique_clicks + excluded.unique_clicks;
+
+-- name: select_agent
+-- The number of a user agent.
+SELECT agent FROM agents WHERE tenant = ? AND user_agent = ?;
+
+-- name: insert_agent
+-- A user agent seen for the first time.
+INSERT INTO agents (tenant, agent, user_agent) VALUES (?, ?, ?);
+
+-- name: select_link
+-- The number of a link target.
+SELECT link FROM links WHERE tenant = ? AND url = ? AND label = '' AND part = '';
+
+-- name: insert_link
+-- A link target followed for the first time.
+INSERT INTO links (tenant, link, url) VALUES (?, ?, ?);
+
+-- name: select_campaign
+-- The number of a campaign.
+SELECT campaign FROM campaigns WHERE tenant = ? AND name = ?;
+
+-- name: insert_campaign
+-- A campaign is created by its first email.
+INSERT INTO campaigns (tenant, campaign, name) VALUES (?, ?, ?);
+
+-- name: unscoped_emails
+-- All emails as they were at their creation.
+SELECT tenant, email, created_at, campaign FROM states;
+
+-- name: unscoped_log
+-- The whole log in order.
+SELECT tenant, seq, at, email, kind, link, class FROM events WHERE kind < 2 ORDER BY tenant, seq;

@@ -1,0 +1,69 @@
+"""Tenants in memory: the last numbers handed out, so that a hit needs no lookup."""
+
+Numbers = tuple[int, int, int, int, int]  # email, seq, agent, link, campaign
+
+
+class Tenant:
+    """One tenant's counters. Writers snapshot them and put them back where a commit fails."""
+
+    __slots__ = ("id", "last_agent", "last_campaign", "last_email", "last_link", "last_seq", "name")
+
+    def __init__(
+        self,
+        id_: int,
+        name: str,
+        last_email: int = 0,
+        last_seq: int = 0,
+        last_agent: int = 0,
+        last_link: int = 0,
+        last_campaign: int = 0,
+    ) -> None:
+        self.id = id_
+        self.name = name
+        self.last_email = last_email
+        self.last_seq = last_seq
+        self.last_agent = last_agent
+        self.last_link = last_link
+        self.last_campaign = last_campaign
+
+    def numbers(self) -> Numbers:
+        """The counters, in the order of `update_tenant`."""
+        return (
+            self.last_email,
+            self.last_seq,
+            self.last_agent,
+            self.last_link,
+            self.last_campaign,
+        )
+
+    def restore(self, numbers: Numbers) -> None:
+        """Put the counters back."""
+        (
+            self.last_email,
+            self.last_seq,
+            self.last_agent,
+            self.last_link,
+            self.last_campaign,
+        ) = numbers
+
+
+class Tenants:
+    """All tenants, by name (ASCII bytes, as they stand in a path) and by number."""
+
+    __slots__ = ("by_id", "by_name", "last")
+
+    def __init__(self) -> None:
+        self.by_name: dict[bytes, Tenant] = {}
+        self.by_id: dict[int, Tenant] = {}
+        self.last = 0
+
+    def add(self, tenant: Tenant) -> None:
+        self.by_name[tenant.name.encode("ascii")] = tenant
+        self.by_id[tenant.id] = tenant
+        self.last = max(self.last, tenant.id)
+
+    def discard(self, tenant: Tenant) -> None:
+        """Forget a tenant whose creation was rolled back. Its number is used again."""
+        del self.by_name[tenant.name.encode("ascii")]
+        del self.by_id[tenant.id]
+        self.last = max(self.by_id, default=0)

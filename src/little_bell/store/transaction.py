@@ -1,0 +1,335 @@
+"""One tick's transaction: what its emails and hits change, gathered in memory and written once."""
+
+from typing import NamedTuple
+
+import apsw
+
+from little_bell.store.dictionary import HOUR
+from little_bell.store.memory import HOT, Memory
+from little_bell.store.projection import (
+    DISORDERED,
+    EmailLink,
+    EmailState,
+    Figures,
+    project_click,
+    project_open,
+    project_sent,
+    settle_clicks,
+    withdraw_click,
+)
+from little_bell.store.statements import load
+from little_bell.store.tenants import Numbers, Tenant
+from little_bell.tracking.classify import (
+    BURST,
+    BURST_LINKS,
+    BURST_LOOK_BACK,
+    BURST_WINDOW,
+    INSTANT,
+    classify_hit,
+    is_instant,
+)
+from little_bell.tracking.email import NewEmail
+from little_bell.tracking.hit import CAPPED, OPEN, Hit
+from little_bell.tracking.rules import MACHINE, VERSION
+
+SQL = load("write.sql")
+
+# What became of a hit, beside the classes of the rules.
+GONE = -1  # its email was deleted
+OVER_CAP = -2  # its email had too many hits this hour
+
+
+class Click(NamedTuple):
+    """One click of an email's chain."""
+
+    seq: int
+    at: int
+    link: int
+    address: bytes
+    prev: int | None
+    class_: int
+    reasons: int
+
+
+class Transaction:
+    """Reads what it needs, keeps what changes, writes it with `flush`; `undo` forgets it."""
+
+    __slots__ = ("created", "cursor", "events", "figures", "memory", "pairs", "snapshots", "states")
+
+    def __init__(self, cursor: apsw.Cursor, memory: Memory) -> None:
+        self.cursor = cursor
+        self.memory = memory
+        self.snapshots: dict[int, Numbers] = {}  # of tenants, before
+        self.created: list[Tenant] = []
+        self.states: dict[tuple[int, int], EmailState | None] = {}
+        self.pairs: dict[tuple[int, int, int], EmailLink] = {}
+        self.events: list[tuple[object, ...]] = []
+        self.figures = Figures()
+
+    def undo(self) -> None:
+        """It was rolled back: what is kept in memory is as it was before."""
+        memory = self.memory
+        for id_, numbers in self.snapshots.items():
+            memory.tenants.by_id[id_].restore(numbers)
+        for tenant in self.created:
+            memory.tenants.discard(tenant)
+        for key in self.states:
+            memory.hot.pop(key, None)
+        memory.rolled_back()
+
+    def _tenant(self, id_: int) -> Tenant:
+        tenant = self.memory.tenants.by_id[id_]
+        if id_ not in self.snapshots:
+            self.snapshots[id_] = tenant.numbers()
+        return tenant
+
+    # Emails
+
+    def create(self, at: int, email: NewEmail) -> tuple[int, int]:
+        """Add an email (and its tenant); returns the tenant's number and the email's id."""
+        known = self.memory.tenants.by_name.get(email.tenant.encode("ascii"))
+        if known is None:
+            known = Tenant(self.memory.tenants.last + 1, email.tenant)
+            self.cursor.execute(SQL["insert_tenant"], (known.id, known.name, at))
+            self.memory.tenants.add(known)
+            self.created.append(known)
+        tenant = self._tenant(known.id)
+        tenant.last_email = number = tenant.last_email + 1
+        campaign = None
+        if email.campaign is not None:
+            campaign = self.memory.campaigns.number(self.cursor, tenant, email.campaign, at)
+        self.cursor.execute(
+            SQL["insert_email"],
+            (tenant.id, number, email.subject, email.recipient, email.metadata),
+        )
+        self.cursor.execute(SQL["insert_state"], (tenant.id, number, at, campaign))
+        project_sent(EmailState(tenant.id, number, at, campaign), self.figures)
+        return tenant.id, number
+
+    # Hits
+
+    def _state(self, tenant: int, email: int) -> EmailState | None:
+        key = (tenant, email)
+        try:
+            return self.states[key]
+        except KeyError:
+            pass
+        row = self.cursor.execute(SQL["select_state"], key).fetchone()
+        state = None
+        if row is not None:
+            state = EmailState(tenant, email, row[0], row[1])
+            (
+                _,
+                _,
+                state.flags,
+                state.opens,
+                state.machine_opens,
+                state.clicks,
+                state.machine_clicks,
+                state.first_open,
+                state.last_open,
+                state.first_machine_open,
+                state.last_machine_open,
+                state.first_click,
+                state.last_click,
+                state.first_machine_click,
+                state.last_machine_click,
+                state.head_open,
+                state.head_click,
+            ) = row
+        self.states[key] = state
+        return state
+
+    def hit(self, hit: Hit) -> int:
+        """Add an open or a click; returns its class, GONE or OVER_CAP."""
+        state = self._state(hit.tenant, hit.email)
+        if state is None:
+            return GONE
+        tenant = self._tenant(hit.tenant)
+        total = state.opens + state.machine_opens + state.clicks + state.machine_clicks
+        if total >= self.memory.limits.hits_per_email_hour and self._over_cap(tenant, hit):
+            return OVER_CAP
+        verdict = self.memory.verdict(hit.user_agent)
+        if hit.flags:
+            verdict = classify_hit(verdict, hit.flags)
+        class_, _, reasons = verdict
+        agent = self.memory.agents.number(self.cursor, tenant, hit.user_agent, hit.at)
+        if hit.kind == OPEN:
+            link = None
+            prev = state.head_open
+            project_open(state, hit.at, class_, self.figures)
+            state.head_open = tenant.last_seq + 1
+        else:
+            link = self.memory.links.number(self.cursor, tenant, hit.url or "", hit.at)
+            if is_instant(state.created_at, hit.at, self.memory.limits.instant_ms):
+                class_, reasons = MACHINE, reasons | INSTANT
+            if self._burst(hit, state, link):
+                class_, reasons = MACHINE, reasons | BURST
+            prev = state.head_click
+            pair = self._pair(hit.tenant, hit.email, link)
+            project_click(state, pair, link, hit.at, class_, self.figures)
+            state.head_click = tenant.last_seq + 1
+        tenant.last_seq = seq = tenant.last_seq + 1
+        self.events.append(
+            (
+                hit.tenant,
+                seq,
+                hit.at,
+                hit.email,
+                hit.kind,
+                hit.flags,
+                agent,
+                link,
+                hit.address,
+                prev,
+                class_,
+                reasons,
+                VERSION,
+                None,
+            )
+        )
+        return class_
+
+    def _over_cap(self, tenant: Tenant, hit: Hit) -> bool:
+        """Whether an email that had many hits already has had its share of this hour.
+
+        Counted in memory, so a restart grants a new share.
+        """
+        key = (hit.tenant, hit.email)
+        now = hit.at // HOUR
+        hour, count, capped = self.memory.hot.get(key, (now, 0, 0))
+        if hour != now:
+            hour, count, capped = now, 0, 0
+        count += 1
+        over = count > self.memory.limits.hits_per_email_hour
+        if over and capped:
+            self._flush_events()  # the capped row may be of this very transaction
+            self.cursor.execute(SQL["grow_cap"], (1, tenant.id, capped))
+        elif over:
+            tenant.last_seq = capped = tenant.last_seq + 1
+            row = (tenant.id, capped, hit.at, hit.email, CAPPED, 0)
+            self.events.append((*row, None, None, None, None, None, 0, VERSION, 1))
+        if len(self.memory.hot) >= HOT:
+            self.memory.hot.clear()
+        self.memory.hot[key] = (hour, count, capped)
+        return over
+
+    # Clicks
+
+    def _pair(self, tenant: int, email: int, link: int) -> EmailLink:
+        key = (tenant, email, link)
+        pair = self.pairs.get(key)
+        if pair is None:
+            row = self.cursor.execute(SQL["select_email_link"], key).fetchone()
+            pair = self.pairs[key] = EmailLink() if row is None else EmailLink(*row)
+        return pair
+
+    def _click(self, tenant: int, seq: int | None) -> Click | None:
+        if seq is None:
+            return None
+        row = self.cursor.execute(SQL["select_click"], (tenant, seq)).fetchone()
+        return None if row is None else Click(seq, *row)
+
+    def _burst(self, hit: Hit, state: EmailState, link: int) -> bool:
+        """Whether this click completes a burst; judges the earlier ones of it again."""
+        if state.clicks + state.machine_clicks < BURST_LINKS - 1:
+            return False
+        ordered = not state.flags & DISORDERED
+        newest = max(state.last_click or 0, state.last_machine_click or 0)
+        if ordered and newest < hit.at - BURST_WINDOW:
+            return False
+        self._flush_events()
+        links = {link}
+        same: list[Click] = []
+        click = self._click(hit.tenant, state.head_click)
+        for _ in range(BURST_LOOK_BACK):
+            if click is None or (ordered and click.at < hit.at - BURST_WINDOW):
+                break
+            if abs(hit.at - click.at) <= BURST_WINDOW and click.address == hit.address:
+                links.add(click.link)
+                same.append(click)
+            click = self._click(hit.tenant, click.prev)
+        if len(links) < BURST_LINKS:
+            return False
+        self._judge_again(state, same)
+        return True
+
+    def _judge_again(self, state: EmailState, clicks: list[Click]) -> None:
+        """Mark earlier clicks of a burst and move what they had counted for."""
+        withdrawn: list[tuple[int, int]] = []
+        pairs: dict[int, EmailLink] = {}
+        for click in clicks:
+            if click.class_ != MACHINE:
+                pair = pairs[click.link] = self._pair(state.tenant, state.email, click.link)
+                withdraw_click(state, pair, click.link, click.at, self.figures)
+                withdrawn.append((click.at, click.link))
+            if not click.reasons & BURST:
+                self.cursor.execute(
+                    SQL["revise_event"],
+                    (MACHINE, click.reasons | BURST, VERSION, state.tenant, click.seq),
+                )
+        if not withdrawn:
+            return
+        oldest = min(withdrawn)[0]
+        ordered = not state.flags & DISORDERED
+        remaining: list[tuple[int, int]] = []
+        left = self._click(state.tenant, state.head_click)
+        while left is not None and len(remaining) < state.clicks:
+            if left.class_ != MACHINE:
+                remaining.append((left.at, left.link))
+            if ordered and remaining and left.at < oldest:
+                break
+            left = self._click(state.tenant, left.prev)
+        settle_clicks(state, pairs, withdrawn, remaining, self.figures)
+
+    # Rows
+
+    def _flush_events(self) -> None:
+        if self.events:
+            self.cursor.executemany(SQL["insert_event"], self.events)
+            self.events.clear()
+
+    def flush(self) -> None:
+        """Write everything that was gathered."""
+        self._flush_events()
+        if self.states:
+            self.cursor.executemany(
+                SQL["update_state"],
+                [
+                    (
+                        state.flags,
+                        state.opens,
+                        state.machine_opens,
+                        state.clicks,
+                        state.machine_clicks,
+                        state.first_open,
+                        state.last_open,
+                        state.first_machine_open,
+                        state.last_machine_open,
+                        state.first_click,
+                        state.last_click,
+                        state.first_machine_click,
+                        state.last_machine_click,
+                        state.head_open,
+                        state.head_click,
+                        state.tenant,
+                        state.email,
+                    )
+                    for state in self.states.values()
+                    if state is not None
+                ],
+            )
+        if self.pairs:
+            self.cursor.executemany(
+                SQL["upsert_email_link"],
+                [
+                    (*key, pair.clicks, pair.machine_clicks, pair.first_click)
+                    for key, pair in self.pairs.items()
+                ],
+            )
+        rows = self.figures.rows()
+        if rows:
+            self.cursor.executemany(SQL["add_figures"], rows)
+        for id_ in self.snapshots:
+            numbers = self.memory.tenants.by_id[id_].numbers()
+            self.cursor.execute(SQL["update_tenant"], (id_, *numbers))

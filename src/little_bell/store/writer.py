@@ -1,0 +1,187 @@
+"""The writer: the one connection that writes, a transaction a tick."""
+
+import contextlib
+from typing import NamedTuple
+
+import apsw
+
+from little_bell.errors import DataError
+from little_bell.store.database import open_writer, store_error
+from little_bell.store.memory import Limits, Memory
+from little_bell.store.statements import load
+from little_bell.store.tenants import Numbers, Tenant
+from little_bell.store.transaction import Transaction
+from little_bell.tracking.email import NewEmail
+from little_bell.tracking.hit import Hit
+
+SQL = load("write.sql")
+
+# Errors of the driver, and of Python where a value does not fit it.
+DRIVER_ERRORS = (apsw.Error, TypeError, ValueError, OverflowError)
+
+MODES = {
+    "passive": apsw.SQLITE_CHECKPOINT_PASSIVE,
+    "restart": apsw.SQLITE_CHECKPOINT_RESTART,
+    "truncate": apsw.SQLITE_CHECKPOINT_TRUNCATE,
+}
+
+
+class Written(NamedTuple):
+    """What one transaction made of its input, in the same order."""
+
+    emails: list[tuple[int, int]]  # (tenant, email)
+    classes: list[int]  # of hits: a class of the rules, GONE or OVER_CAP
+
+
+class Attempt(NamedTuple):
+    """A transaction whose fate is unknown because the disk failed while it was committed."""
+
+    tenant: int
+    numbers: Numbers  # of that tenant, had it been committed
+    written: Written
+
+
+class Writer:
+    """Not safe for threads: it belongs to the fast lane."""
+
+    def __init__(self, path: str, limits: Limits | None = None, vfs: str | None = None) -> None:
+        """Open a migrated database. Raises StoreError."""
+        self.path = path
+        self.vfs = vfs
+        self.memory = Memory(limits or Limits())
+        self.wal_pages = 0
+        self.attempt: Attempt | None = None
+        try:
+            self._connect()
+            self._read_tenants()
+        except apsw.Error as error:
+            raise store_error(error) from error
+
+    def _connect(self) -> None:
+        self.connection = open_writer(self.path, self.vfs)
+        self.connection.set_wal_hook(self._on_commit)
+        self.cursor = self.connection.cursor()
+
+    def _on_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _read_tenants(self) -> None:
+        tenants = self.memory.tenants
+        for id_, name, *numbers in self.cursor.execute(SQL["unscoped_tenants"]):
+            known = tenants.by_id.get(id_)
+            if known is None:
+                tenants.add(Tenant(id_, name, *numbers))
+            else:
+                known.restore((numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]))
+
+    def write(self, at: int, emails: list[NewEmail], hits: list[Hit]) -> Written:
+        """Append and project all of it, durably, or nothing. `at` is the time of creation (ms).
+
+        Raises StoreError, or DataError where a value was refused.
+        """
+        self.attempt = None
+        transaction = Transaction(self.cursor, self.memory)
+        try:
+            self.cursor.execute(SQL["begin"])
+            written = Written(
+                [transaction.create(at, email) for email in emails],
+                [transaction.hit(hit) for hit in hits],
+            )
+            transaction.flush()
+            for id_ in transaction.snapshots:
+                numbers = self.memory.tenants.by_id[id_].numbers()
+                self.attempt = Attempt(id_, numbers, written)
+            self.cursor.execute(SQL["commit"])
+        except DRIVER_ERRORS as error:
+            self._roll_back(transaction)
+            raise store_error(error) from error
+        except BaseException:
+            self._roll_back(transaction)
+            raise
+        self.memory.committed()
+        return written
+
+    def accepts(self, at: int, emails: list[NewEmail], hits: list[Hit]) -> bool:
+        """Whether the database takes these values; nothing is kept. Raises StoreError."""
+        transaction = Transaction(self.cursor, self.memory)
+        try:
+            self.cursor.execute(SQL["begin"])
+            for email in emails:
+                transaction.create(at, email)
+            for hit in hits:
+                transaction.hit(hit)
+            transaction.flush()
+        except DRIVER_ERRORS as error:
+            failure = store_error(error)
+            if not isinstance(failure, DataError):
+                raise failure from error
+            return False
+        finally:
+            self._roll_back(transaction)
+        return True
+
+    def _roll_back(self, transaction: Transaction | None) -> None:
+        with contextlib.suppress(apsw.Error):  # most errors of the disk have rolled back already
+            if self.connection.in_transaction:
+                self.cursor.execute(SQL["rollback"])
+        if transaction is not None:
+            transaction.undo()
+
+    # When the disk fails
+
+    def probe(self) -> None:
+        """Write something that changes nothing. Raises StoreError."""
+        try:
+            self.cursor.execute(SQL["begin"])
+            self.cursor.execute(SQL["probe"])
+            self.cursor.execute(SQL["commit"])
+        except apsw.Error as error:
+            self._roll_back(None)
+            raise store_error(error) from error
+
+    def reopen(self) -> Written | None:
+        """A new connection after an I/O error; what was in doubt is settled.
+
+        Returns what the attempt in doubt had written where it turns out committed. After a
+        failed sync the pages that were not written may be marked clean, so everything is
+        checkpointed, which syncs it again in the database itself, before it is trusted.
+        Raises StoreError.
+        """
+        try:
+            with contextlib.suppress(apsw.Error):
+                self.connection.close()
+            self._connect()
+            self.checkpoint("truncate")
+            self._read_tenants()
+        except apsw.Error as error:
+            raise store_error(error) from error
+        attempt, self.attempt = self.attempt, None
+        if attempt is None:
+            return None
+        tenant = self.memory.tenants.by_id.get(attempt.tenant)
+        if tenant is None or tenant.numbers() != attempt.numbers:
+            return None
+        return attempt.written
+
+    # Checkpoints
+
+    def checkpoint(self, mode: str) -> bool:
+        """Move the WAL into the database; `mode` is passive, restart or truncate.
+
+        False where a reader is in the way. Raises apsw.Error.
+        """
+        try:
+            pages, moved = self.connection.wal_checkpoint(mode=MODES[mode])
+        except apsw.BusyError:
+            return False
+        if pages == moved:
+            self.wal_pages = 0
+        return pages == moved
+
+    def close(self) -> None:
+        """Close. The last connection to close removes the WAL. Raises StoreError."""
+        try:
+            self.connection.close()
+        except apsw.Error as error:
+            raise store_error(error) from error

@@ -1,0 +1,13 @@
+"""An email as its sender announces it, before it has an id."""
+
+from typing import NamedTuple
+
+
+class NewEmail(NamedTuple):
+    """What `POST /{tenant}/emails` says. Texts are valid UTF-8 without NUL."""
+
+    tenant: str  # name
+    subject: str | None
+    recipient: str | None
+    campaign: str | None
+    metadata: str | None  # a JSON object of strings, as text

@@ -1,0 +1,61 @@
+"""The answers both lanes give: JSON, pages for people, problems."""
+
+from little_bell.errors import Refused
+from little_bell.wire.http import REASON_PHRASES, Headers
+
+JSON_HEADERS: Headers = (
+    ("Content-Type", "application/json"),
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+PROBLEM_HEADERS: Headers = (("Content-Type", "application/problem+json"), *JSON_HEADERS[1:])
+TEXT_HEADERS: Headers = (
+    ("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),
+    *JSON_HEADERS[1:],
+)
+PAGE_HEADERS: Headers = (
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Robots-Tag", "noindex, nofollow"),
+)
+
+# No text of the sender goes in here: details are our own words, escaped all the same.
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width">
+<style>body{{font:1rem/1.5 system-ui,sans-serif;margin:20vh auto;max-width:32rem;padding:0 1rem;
+color:#222;background:#fff}}h1{{font-size:1.25rem}}
+@media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181a1b}}}}</style></head>
+<body><h1>{title}</h1><p>{detail}</p></body></html>
+"""
+
+
+def to_json(value: object) -> bytes:
+    import json
+
+    return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+def problem(refused: Refused, page: bool) -> tuple[int, Headers, bytes]:
+    """A refusal as status, headers and body: a page for people, or problem+json (RFC 9457)."""
+    extra: Headers = ()
+    if refused.retry_after is not None:
+        extra = (("Retry-After", str(refused.retry_after)),)
+    title = REASON_PHRASES[refused.status]
+    detail = str(refused)
+    if page:
+        detail = detail[:1].upper() + detail[1:].replace("&", "&amp;").replace("<", "&lt;") + "."
+        body = PAGE.format(title=f"{refused.status} {title}", detail=detail).encode("utf-8")
+        return refused.status, PAGE_HEADERS + extra, body
+    members: dict[str, object] = {
+        "type": "about:blank",
+        "title": title,
+        "status": refused.status,
+        "detail": detail,
+    }
+    if refused.field is not None:
+        members["field"] = refused.field
+    return refused.status, PROBLEM_HEADERS + extra, to_json(members)

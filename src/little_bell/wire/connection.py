@@ -1,0 +1,50 @@
+"""One client's connection: its bytes in, its answers out, its deadline."""
+
+from socket import socket
+
+from little_bell.wire.http import Reader
+
+
+class Later:
+    """In place of an answer: it follows from the tick's commit."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self) -> None:
+        self.answer = b""
+
+
+class Connection:
+    """State of one connection. The loop in `server` drives it."""
+
+    __slots__ = (
+        "closing",
+        "control",
+        "deadline",
+        "hand_over",
+        "held",
+        "lingering",
+        "out",
+        "peer",
+        "reader",
+        "socket",
+        "unsent",
+    )
+
+    def __init__(self, sock: socket, peer: bytes, max_body: int, control: bool) -> None:
+        self.socket = sock
+        self.peer = peer  # packed address
+        self.control = control  # it came over the control socket
+        self.reader = Reader(max_body)
+        self.out: list[bytes | Later] = []  # answers of this tick
+        self.unsent = b""  # what the kernel did not take yet
+        self.hand_over: bytes | None = None  # a request for the slow lane, once all is sent
+        self.closing = False  # no further request is read
+        self.lingering = False  # all is sent; what still comes is thrown away
+        self.held = 0  # bytes of it counted as pending
+        self.deadline = 0.0  # monotonic seconds
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of a request has come, nothing is to be sent."""
+        return not (self.reader.reading or self.unsent or self.out or self.reader.has_more)

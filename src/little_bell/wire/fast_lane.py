@@ -1,0 +1,354 @@
+"""The fast lane: decides each request and, once a tick, records what was decided."""
+
+from collections.abc import Iterable
+from time import monotonic, perf_counter, time
+
+from little_bell.config import Config, is_tenant
+from little_bell.errors import Refused
+from little_bell.ops.health import Health
+from little_bell.ops.logs import DEBUG, ERROR, INFO, WARN, Log
+from little_bell.ops.metrics import Counters
+from little_bell.store.checkpoint import Checkpointer
+from little_bell.store.recorder import REFUSED, Recorder
+from little_bell.store.transaction import GONE, OVER_CAP
+from little_bell.tracking.client import client_address, parse_networks, show, truncate, within
+from little_bell.tracking.email import NewEmail
+from little_bell.tracking.hit import (
+    CLICK,
+    KINDS,
+    OPEN,
+    RELAY,
+    SCANNER,
+    Hit,
+    header_flags,
+    parse_id,
+    user_agent_text,
+)
+from little_bell.tracking.links import REDIRECT_HEADERS, canonical, query_value
+from little_bell.tracking.pixel import GIF
+from little_bell.tracking.pixel import HEADERS as PIXEL_HEADERS
+from little_bell.tracking.rules import CLASSES, RELAY_RANGES, SCANNER_RANGES
+from little_bell.wire.answers import JSON_HEADERS, TEXT_HEADERS, problem, to_json
+from little_bell.wire.connection import Later
+from little_bell.wire.http import Answers, Headers, Request, connection_line
+from little_bell.wire.routes import CONTROL_ROUTES, ROUTES, SLOW, Route, Router
+
+SOURCES = 4096  # client addresses whose stored form is kept in memory
+PIXEL = "pixel"
+UNCOUNTED = {GONE: "gone", OVER_CAP: "capped"}  # in metrics, beside the classes
+
+
+class Creation(Later):
+    """The answer to a new email."""
+
+    __slots__ = ("address", "request", "tenant")
+
+    def __init__(self, request: Request, tenant: str, address: str) -> None:
+        super().__init__()
+        self.request = request
+        self.tenant = tenant
+        self.address = address
+
+
+Outcome = bytes | Creation | None
+
+
+class FastLane:
+    """Decides requests. `now` and `now_ms` stand still during a tick."""
+
+    def __init__(
+        self,
+        config: Config,
+        recorder: Recorder,
+        checkpointer: Checkpointer,
+        log: Log,
+    ) -> None:
+        self.config = config
+        self.recorder = recorder
+        self.checkpointer = checkpointer
+        self.tenants = recorder.writer.memory.tenants
+        self.log = log
+        self.counters = Counters()
+        self.health_report = Health(self.counters, recorder, checkpointer, log)
+        self.answers = Answers()
+        self.answers.prepare(PIXEL, 200, PIXEL_HEADERS, GIF)
+        self.router = Router(ROUTES, config.prefix)
+        self.control_router = Router(CONTROL_ROUTES)
+        self.relay = parse_networks(RELAY_RANGES)
+        self.scanners = parse_networks(SCANNER_RANGES)
+        self.sources: dict[bytes, tuple[bytes, int]] = {}
+        self.reason: str | None = None  # why events wait, as last said in the log
+        self.now = time()
+        self.now_ms = int(self.now * 1000)
+        # What the tick decided so far.
+        self.hits: list[Hit] = []
+        self.emails: list[NewEmail] = []
+        self.creations: list[Creation] = []
+
+    # A tick
+
+    def begin_tick(self) -> None:
+        self.now = now = time()
+        self.now_ms = int(now * 1000)
+        self.answers.tick(now)
+
+    def handle(self, request: Request, peer: bytes, control: bool = False) -> Outcome:
+        """Decide one request; None: it is the slow lane's. Never raises for what a client sent."""
+        router = self.control_router if control else self.router
+        methods, segments, query = router.find(request.target)
+        if methods is None:
+            return self._refuse(request, "none", Refused(404, "there is nothing here"), None)
+        route = methods.get(request.method)
+        if route is None:
+            return self._wrong_method(request, methods)
+        if route.lane is SLOW:
+            return None
+        try:
+            outcome: Outcome = getattr(self, route.name)(request, segments, query, peer)
+        except Refused as refused:
+            return self._refuse(request, route.name, refused, route)
+        return outcome
+
+    def commit(self) -> None:
+        """Record what the tick decided; creations have their answers afterwards."""
+        hits, emails = self.hits, self.emails
+        if hits or emails:
+            started = perf_counter()
+            durable, written = self.recorder.record(self.now_ms, emails, hits, monotonic())
+            counters = self.counters
+            counters.commit.observe(perf_counter() - started)
+            counters.batch.observe(len(hits) + len(emails))
+            if durable:
+                self._recorded(zip(hits, written.classes, strict=True))
+                for creation, (_, email) in zip(self.creations, written.emails, strict=True):
+                    self._created(creation, email)
+            else:
+                counters.answers_not_durable += len(hits)
+                for creation in self.creations:
+                    creation.answer = self._unavailable(creation.request)
+            hits.clear()
+            emails.clear()
+            self.creations.clear()
+        if self.recorder.reason is not self.reason:
+            self._disk_changed()
+        if self.recorder.reason is not None:
+            self._recorded(self.recorder.retry(monotonic()))
+
+    def _disk_changed(self) -> None:
+        """Say once that the disk fails, and once that it is back."""
+        self.reason = self.recorder.reason
+        if self.reason is not None:
+            self.log.write(ERROR, "Events wait in memory", reason=self.reason)
+        else:
+            self.log.write(WARN, "Events are durable again", dropped=self.recorder.dropped)
+
+    def _recorded(self, judged: Iterable[tuple[Hit, int]]) -> None:
+        """Count and log what is in the log now."""
+        events = self.counters.events
+        by_id = self.tenants.by_id
+        log = self.log if self.log.level <= INFO else None
+        for hit, class_ in judged:
+            key = (KINDS[hit.kind], CLASSES[class_] if class_ >= 0 else UNCOUNTED[class_])
+            events[key] = events.get(key, 0) + 1
+            if log is not None and class_ >= 0:
+                message = "Email opened" if hit.kind == OPEN else "Link clicked"
+                log.event(self.now, message, by_id[hit.tenant].name, hit.email, show(hit.address))
+
+    # Tracking
+
+    def _hit(
+        self, request: Request, segments: list[bytes], peer: bytes, kind: int, url: str | None
+    ) -> bool:
+        """Note a hit; False where the id was never issued. A HEAD is none."""
+        email = parse_id(segments[3])
+        tenant = self.tenants.by_name.get(segments[1])
+        if tenant is None or not 0 < email <= tenant.last_email:
+            self.counters.unknown_ids += 1
+            return False
+        if request.head_only:
+            self.counters.heads += 1
+            return True
+        headers = request.headers
+        address = client_address(peer, headers, self.config.trusted_proxies)
+        source = self.sources.get(address)
+        if source is None:
+            source = self._source(address)
+        self.hits.append(
+            Hit(
+                tenant.id,
+                email,
+                kind,
+                self.now_ms,
+                header_flags(headers) | source[1],
+                user_agent_text(headers.get(b"user-agent", b"")),
+                source[0],
+                url,
+            )
+        )
+        return True
+
+    def _source(self, address: bytes) -> tuple[bytes, int]:
+        """What is kept of a client's address: its network, and flags for the ranges it was in."""
+        flags = 0
+        if within(address, self.relay):
+            flags |= RELAY
+        if within(address, self.scanners):
+            flags |= SCANNER
+        if len(self.sources) >= SOURCES:
+            self.sources.clear()
+        source = self.sources[address] = (truncate(address), flags)
+        return source
+
+    def pixel(self, request: Request, segments: list[bytes], _query: bytes, peer: bytes) -> bytes:
+        """Whatever the address, the same GIF."""
+        self._hit(request, segments, peer, OPEN, None)
+        self.counters.request("fast", PIXEL, 200)
+        return self.answers.prepared[PIXEL, request.head_only, connection_line(request)]
+
+    def click(self, request: Request, segments: list[bytes], query: bytes, peer: bytes) -> bytes:
+        """A redirect to where the link says, counted."""
+        url = canonical(query_value(query, "url"))
+        if not self._hit(request, segments, peer, CLICK, url):
+            raise Refused(404, "this link belongs to no email that was sent from here")
+        return self._answer(request, "click", 302, (*REDIRECT_HEADERS, ("Location", url)), b"")
+
+    def click_url(
+        self, request: Request, segments: list[bytes], query: bytes, _peer: bytes
+    ) -> bytes:
+        """The tracked address of a link."""
+        from urllib.parse import quote
+
+        url = canonical(query_value(query, "url"))
+        email = parse_id(segments[3])
+        tenant = self.tenants.by_name.get(segments[1])
+        if tenant is None or not 0 < email <= tenant.last_email:
+            raise Refused(404, "there is no such email")
+        base = self.config.base_url
+        members = {
+            "click_url": f"{base}/{tenant.name}/click/{email}?url={quote(url, safe='')}",
+            "original_url": url,
+        }
+        return self._json(request, "click_url", 200, members)
+
+    # Emails
+
+    def create_email(
+        self, request: Request, segments: list[bytes], _query: bytes, peer: bytes
+    ) -> Creation:
+        """Note a new email; its answer follows from the commit."""
+        from little_bell.api.emails import parse_email
+
+        if not is_tenant(segments[1]):
+            raise Refused(
+                404, "a tenant's name has 1 to 64 letters, digits, - and _, a letter or digit first"
+            )
+        tenant = segments[1].decode("ascii")
+        email = parse_email(tenant, request.body)
+        address = client_address(peer, request.headers, self.config.trusted_proxies)
+        creation = Creation(request, tenant, show(truncate(address)))
+        self.emails.append(email)
+        self.creations.append(creation)
+        return creation
+
+    def _created(self, creation: Creation, email: int) -> None:
+        request = creation.request
+        if (0, email) == REFUSED:
+            refused = Refused(400, "the database refused this email")
+            creation.answer = self._refuse(request, "create_email", refused, None)
+            return
+        base = self.config.base_url
+        members = {
+            "email_id": email,
+            "tracking_pixel_url": f"{base}/{creation.tenant}/pixel/{email}.gif",
+        }
+        creation.answer = self._json(request, "create_email", 201, members)
+        if self.log.level <= INFO:
+            self.log.event(self.now, "Email created", creation.tenant, email, creation.address)
+
+    def _unavailable(self, request: Request) -> bytes:
+        refused = Refused(503, "the disk takes nothing now; nothing was created", retry_after=5)
+        return self._refuse(request, "create_email", refused, None)
+
+    # Operations
+
+    def health(
+        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
+    ) -> bytes:
+        report = self.health_report.report()
+        status = 200 if report["status"] == "healthy" else 503
+        return self._json(request, "health", status, report)
+
+    def metrics(
+        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
+    ) -> bytes:
+        from little_bell.ops.metrics import as_json, render_text
+
+        collected = self.health_report.metrics()
+        if b"application/json" in request.headers.get(b"accept", b""):
+            return self._json(request, "metrics", 200, as_json(collected))
+        body = render_text(collected).encode("utf-8")
+        return self._answer(request, "metrics", 200, TEXT_HEADERS, body)
+
+    def status(
+        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
+    ) -> bytes:
+        """What the console command `status` shows."""
+        import os
+
+        report = {**self.health_report.report(), "pid": os.getpid(), "url": self.config.base_url}
+        return self._json(request, "status", 200, report)
+
+    def checkpoint(
+        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
+    ) -> bytes:
+        """Begin a checkpoint; it ends in the background."""
+        self.checkpointer.ask()
+        return self._json(request, "checkpoint", 200, {"wal_bytes": self.health_report.wal_bytes()})
+
+    # Answers
+
+    def _answer(
+        self, request: Request, route: str, status: int, headers: Headers, body: bytes
+    ) -> bytes:
+        self.counters.request("fast", route, status)
+        if self.log.level <= DEBUG:
+            target = request.target.decode("latin-1")
+            self.log.write(DEBUG, "Answered", route=route, status=status, target=target)
+        return self.answers.write(request, status, headers, body)
+
+    def _json(self, request: Request, route: str, status: int, value: object) -> bytes:
+        headers = JSON_HEADERS + self._cors(request)
+        return self._answer(request, route, status, headers, to_json(value))
+
+    def _refuse(self, request: Request, name: str, refused: Refused, route: Route | None) -> bytes:
+        page = route.page if route else b"text/html" in request.headers.get(b"accept", b"")
+        status, headers, body = problem(refused, page)
+        return self._answer(request, name, status, headers + self._cors(request), body)
+
+    def _wrong_method(self, request: Request, methods: dict[bytes, Route]) -> bytes:
+        allowed = ", ".join(sorted({"OPTIONS", *(name.decode("ascii") for name in methods)}))
+        if request.method == b"OPTIONS":
+            headers: Headers = (("Allow", allowed), *self._cors(request))
+            if b"access-control-request-method" in request.headers and len(headers) > 1:
+                headers += (
+                    ("Access-Control-Allow-Methods", allowed),
+                    ("Access-Control-Allow-Headers", "Authorization, Content-Type"),
+                    ("Access-Control-Max-Age", "600"),
+                )
+            return self._answer(request, "options", 204, headers, b"")
+        route = next(iter(methods.values()))
+        refused = Refused(405, f"allowed here: {allowed}")
+        status, headers, body = problem(refused, route.page)
+        return self._answer(request, route.name, status, (*headers, ("Allow", allowed)), body)
+
+    def _cors(self, request: Request) -> Headers:
+        """What lets a page of an allowed origin read the answer (https://fetch.spec.whatwg.org)."""
+        origins = self.config.cors_origins
+        if not origins:
+            return ()
+        if "*" in origins:
+            return (("Access-Control-Allow-Origin", "*"),)
+        origin = request.headers.get(b"origin", b"").decode("latin-1")
+        if origin in origins:
+            return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
+        return (("Vary", "Origin"),)

@@ -1,0 +1,316 @@
+"""HTTP/1.1 as values: requests read from bytes by llhttp, answers written to bytes.
+
+Grammar is llhttp's (RFC 9112, strict). What is ours is framing: a head or a body is fed to the
+parser no further than its end, so that a flood of pipelined requests waits in the buffer instead of
+being taken all at once.
+"""
+
+from time import gmtime, strftime, time
+
+import httptools
+
+MAX_HEAD = 16_384  # bytes of request line and headers
+MAX_HEADERS = 100
+
+REASON_PHRASES = {
+    100: "Continue",
+    200: "OK",
+    201: "Created",
+    204: "No Content",
+    302: "Found",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    417: "Expectation Failed",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+}
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class BadRequest(Exception):  # noqa: N818 - it is what the client sent, not our error
+    """The bytes are no request that is served: answer `status` and close."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class Request:
+    """One request. Header names are lower-case; repeated ones are joined by commas (RFC 9110)."""
+
+    __slots__ = ("body", "headers", "keep_alive", "method", "old", "target")
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+        self.keep_alive = False
+        self.old = False  # HTTP/1.0
+
+    @property
+    def head_only(self) -> bool:
+        return self.method == b"HEAD"
+
+    def dump(self) -> bytes:
+        """The request as bytes again, for the other lane: the connection ends with it."""
+        lines = [self.method + b" " + self.target + b" HTTP/1." + (b"0" if self.old else b"1")]
+        lines += [
+            name + b": " + value
+            for name, value in self.headers.items()
+            if name not in (b"content-length", b"transfer-encoding", b"expect", b"connection")
+        ]
+        lines.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(self.body))
+        return b"\r\n".join(lines) + self.body
+
+
+class Reader:
+    """Reads the requests of one connection.
+
+    `feed` takes bytes; `next` gives the next whole request, or None until more bytes came.
+    Memory is bounded by MAX_HEAD, `max_body` and what `feed` was given.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_left",
+        "_body_size",
+        "_buffer",
+        "_done",
+        "_head_size",
+        "_parser",
+        "_request",
+        "_tail",
+        "expects",
+        "max_body",
+        "reading",
+    )
+
+    def __init__(self, max_body: int) -> None:
+        self.max_body = max_body
+        self.reading = False  # in the middle of a request
+        self.expects = False  # the client waits for `100 Continue`
+        self._buffer = b""
+        self._parser = httptools.HttpRequestParser(self)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._request = Request()
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._body_left: int | None = None  # bytes, -1: chunked, None: still in the head
+        self._done = False
+        self._head_size = 0
+        self._tail = b""
+        self.expects = False
+
+    @property
+    def buffered(self) -> int:
+        """Bytes held: of requests not yet taken, and of the body under way."""
+        return len(self._buffer) + self._body_size
+
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes wait that may hold another request."""
+        return bool(self._buffer)
+
+    def close(self) -> None:
+        """Break the cycle with the parser, so that memory goes back at once."""
+        del self._parser
+
+    def feed(self, data: bytes) -> None:
+        self._buffer = self._buffer + data if self._buffer else data
+
+    def next(self) -> Request | None:
+        """The next whole request. Raises BadRequest."""
+        while self._buffer and not self._done:
+            buffer = self._buffer
+            if self._body_left is None:
+                self._feed_head(buffer)
+            elif self._body_left < 0:
+                self._buffer = b""
+                self._parse(buffer)
+            else:
+                part = buffer[: self._body_left]
+                self._buffer = buffer[len(part) :]
+                self._body_left -= len(part)
+                self._parse(part)
+        if not self._done:
+            return None
+        request = self._request
+        if self._body:
+            request.body = b"".join(self._body)
+        self.reading = False
+        self._reset()
+        return request
+
+    def _feed_head(self, buffer: bytes) -> None:
+        if not self.reading:
+            # Empty lines before a request line are allowed (RFC 9112 2.2).
+            buffer = buffer.lstrip(b"\r\n")
+            if not buffer:
+                self._buffer = b""
+                return
+            self.reading = True
+        tail = self._tail
+        end = (tail + buffer).find(b"\r\n\r\n") if tail else buffer.find(b"\r\n\r\n")
+        if end < 0:
+            head, self._buffer = buffer, b""
+            self._tail = (tail + buffer)[-3:]
+        else:
+            end += 4 - len(tail)
+            head, self._buffer = buffer[:end], buffer[end:]
+        self._head_size += len(head)
+        if self._head_size > MAX_HEAD:
+            raise BadRequest(431, "the request line and headers are too large")
+        self._parse(head)
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+            return
+        except httptools.HttpParserUpgrade:
+            # No other protocol is spoken here: answered as if it had not been asked for
+            # (RFC 9110 7.8), and closed, since what follows may be of that protocol.
+            pass
+        except httptools.HttpParserCallbackError as error:
+            if not self._done:
+                raise error.__context__ or error from None
+        except httptools.HttpParserError as error:
+            if not self._done:
+                raise BadRequest(400, f"malformed request: {error}") from None
+        # What came behind a whole request cannot be served: answer that one and close.
+        self._request.keep_alive = False
+        self._buffer = b""
+
+    # What llhttp calls
+
+    def on_url(self, url: bytes) -> None:
+        self._request.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._body_left is not None:
+            return  # a trailer: nothing here reads any
+        name = name.lower()
+        headers = self._request.headers
+        if name in headers:
+            if name == b"host":
+                raise BadRequest(400, "more than one Host")
+            value = headers[name] + b", " + value
+        elif len(headers) >= MAX_HEADERS:
+            raise BadRequest(431, "too many headers")
+        headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        request = self._request
+        headers = request.headers
+        parser = self._parser
+        request.method = parser.get_method()
+        request.keep_alive = parser.should_keep_alive()
+        request.old = parser.get_http_version() == "1.0"
+        if not request.old and b"host" not in headers:
+            raise BadRequest(400, "a request of HTTP/1.1 names its Host")
+        self._body_left = 0
+        if b"transfer-encoding" in headers:
+            if request.old:
+                raise BadRequest(400, "HTTP/1.0 has no Transfer-Encoding")
+            self._body_left = -1
+        elif b"content-length" in headers:
+            self._body_left = int(headers[b"content-length"])
+            if self._body_left > self.max_body:
+                raise BadRequest(413, f"the body is larger than {self.max_body} bytes")
+        if self._body_left and b"expect" in headers:
+            if headers[b"expect"].lower() != b"100-continue":
+                raise BadRequest(417, "only 100-continue can be expected")
+            self.expects = not request.old
+
+    def on_body(self, data: bytes) -> None:
+        self._body_size += len(data)
+        if self._body_size > self.max_body:
+            raise BadRequest(413, f"the body is larger than {self.max_body} bytes")
+        self._body.append(data)
+
+    def on_message_begin(self) -> None:
+        if self._done:
+            # Only behind a chunked body can the parser run into the next request.
+            raise BadRequest(400, "a request behind a chunked body came too early")
+
+    def on_message_complete(self) -> None:
+        self._done = True
+
+
+class Answers:
+    """Writes answers. The Date (RFC 9110 6.6.1) is made once a second by `tick`."""
+
+    __slots__ = ("_prepared", "_second", "date", "prepared")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self.date = b""
+        self._prepared: dict[tuple[object, bool, bytes], tuple[bytes, bytes]] = {}
+        self.prepared: dict[tuple[object, bool, bytes], bytes] = {}
+        self.tick(time())
+
+    def tick(self, now: float) -> None:
+        """Let time pass: `now` is in seconds since the epoch."""
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self.date = strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", gmtime(second)).encode()
+            self.prepared = {
+                key: head + self.date + rest for key, (head, rest) in self._prepared.items()
+            }
+
+    def prepare(self, name: object, status: int, headers: Headers, body: bytes) -> None:
+        """Keep an answer ready under a name, for HEAD and GET and each kind of connection.
+
+        `prepared[name, head_only, connection_line]` is its bytes.
+        """
+        for head_only in (False, True):
+            for connection in CONNECTION_LINES:
+                head = status_line(status)
+                rest = header_lines(headers) + b"Content-Length: %d\r\n" % len(body)
+                rest += connection + b"\r\n" + (b"" if head_only else body)
+                self._prepared[name, head_only, connection] = (head, rest)
+                self.prepared[name, head_only, connection] = head + self.date + rest
+
+    def write(self, request: Request, status: int, headers: Headers, body: bytes) -> bytes:
+        """One answer to one request, whole."""
+        parts = [status_line(status), self.date, header_lines(headers)]
+        if status != 204:
+            parts.append(b"Content-Length: %d\r\n" % len(body))
+        parts.append(connection_line(request))
+        parts.append(b"\r\n")
+        if not request.head_only:
+            parts.append(body)
+        return b"".join(parts)
+
+
+CLOSE = b"Connection: close\r\n"
+KEEP_ALIVE = b"Connection: keep-alive\r\n"  # only HTTP/1.0 needs to be told
+CONNECTION_LINES = (b"", CLOSE, KEEP_ALIVE)
+
+
+def connection_line(request: Request) -> bytes:
+    """What the answer says of the connection."""
+    if not request.keep_alive:
+        return CLOSE
+    return KEEP_ALIVE if request.old else b""
+
+
+def status_line(status: int) -> bytes:
+    return f"HTTP/1.1 {status} {REASON_PHRASES[status]}\r\n".encode("ascii")
+
+
+def header_lines(headers: Headers) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("ascii")

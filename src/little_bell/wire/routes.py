@@ -1,0 +1,85 @@
+"""Every route of both lanes, as a plain list, and how a request's target finds its own."""
+
+from typing import NamedTuple
+
+FAST, SLOW = "fast", "slow"
+
+
+class Route(NamedTuple):
+    """One line of the table. GET stands for HEAD as well."""
+
+    name: str  # of the handler, and the label in metrics
+    method: str
+    pattern: str  # segments in braces are taken as they come
+    lane: str
+    page: bool = False  # errors are pages for people, else problem+json (RFC 9457)
+
+
+ROUTES = (
+    Route("pixel", "GET", "/{tenant}/pixel/{email}", FAST, True),
+    Route("click", "GET", "/{tenant}/click/{email}", FAST, True),
+    Route("click_url", "GET", "/{tenant}/click-url/{email}", FAST),
+    Route("create_email", "POST", "/{tenant}/emails", FAST),
+    Route("health", "GET", "/health", FAST),
+    Route("metrics", "GET", "/metrics", FAST),
+    Route("front", "GET", "/", SLOW, True),
+    Route("dashboard", "GET", "/{tenant}/dashboard", SLOW, True),
+    Route("static", "GET", "/-/{file}", SLOW, True),
+)
+
+# Commands to a running server, over its 0600 unix socket alone.
+CONTROL_ROUTES = (
+    Route("status", "GET", "/status", FAST),
+    Route("checkpoint", "POST", "/checkpoint", FAST),
+)
+
+
+class Router:
+    """Finds the routes of a path: by its last fixed segment and length, without a scan."""
+
+    def __init__(self, routes: tuple[Route, ...], prefix: str = "") -> None:
+        """`prefix` is BASE_URL's path: addresses are understood with it and without."""
+        self.prefix = prefix.encode("ascii")
+        self.whole: dict[bytes, dict[bytes, Route]] = {}
+        self.scoped: dict[tuple[int, bytes], dict[bytes, Route]] = {}
+        self.folder: dict[bytes, Route] = {}
+        for route in routes:
+            segments = route.pattern.encode("ascii").split(b"/")
+            if segments[1] == b"{tenant}":
+                methods = self.scoped.setdefault((len(segments), segments[2]), {})
+            elif segments[1] == b"-":
+                methods = self.folder
+            else:
+                methods = self.whole.setdefault(route.pattern.encode("ascii"), {})
+            methods[route.method.encode("ascii")] = route
+            if route.method == "GET":
+                methods[b"HEAD"] = route
+
+    def find(self, target: bytes) -> tuple[dict[bytes, Route] | None, list[bytes], bytes]:
+        """The routes of a target by method (None: no such path), its segments and its query."""
+        if not target.startswith(b"/"):
+            target = origin_form(target)
+        path, _, query = target.partition(b"?")
+        if self.prefix and path.startswith(self.prefix + b"/"):
+            inner = path[len(self.prefix) :]
+            segments = inner.split(b"/")
+            methods = self._methods(inner, segments)
+            if methods is not None:
+                return methods, segments, query
+        segments = path.split(b"/")
+        return self._methods(path, segments), segments, query
+
+    def _methods(self, path: bytes, segments: list[bytes]) -> dict[bytes, Route] | None:
+        if len(segments) < 3:
+            return self.whole.get(path)
+        if segments[1] == b"-" and len(segments) == 3:
+            return self.folder or None
+        return self.scoped.get((len(segments), segments[2]))
+
+
+def origin_form(target: bytes) -> bytes:
+    """The path and query of a target in absolute form, which servers must take (RFC 9112 3.2.2)."""
+    scheme, separator, rest = target.partition(b"://")
+    if separator and scheme.lower() in (b"http", b"https"):
+        return b"/" + rest.partition(b"/")[2]
+    return target

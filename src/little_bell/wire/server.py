@@ -1,0 +1,405 @@
+"""The loop: sockets in, one commit, answers out. Each turn is a tick.
+
+One thread, no queue, no lock: a tick reads whatever sockets are ready, decides every whole
+request, records all of it in one transaction and only then sends the answers. More load means
+bigger batches.
+"""
+
+import errno
+import selectors
+import signal
+import socket
+from collections.abc import Callable
+from time import monotonic, perf_counter
+
+from little_bell.config import Config
+from little_bell.errors import Refused, StartError
+from little_bell.ops.logs import INFO, WARN
+from little_bell.wire.answers import problem
+from little_bell.wire.connection import Connection, Later
+from little_bell.wire.fast_lane import FastLane
+from little_bell.wire.handover import SlowLane
+from little_bell.wire.http import CONTINUE, BadRequest, Request
+
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+
+RECEIVE = 16_384  # bytes read from a connection in a tick
+PER_CONNECTION = 32  # requests one connection may bring to a tick
+PER_TICK = 256  # requests decided in a tick
+WAITING_PER_TICK = PER_TICK // PER_CONNECTION
+PENDING = 16 << 20  # bytes of unfinished requests, all connections together
+ACCEPTS = 64  # connections accepted in a tick
+BACKLOG = 1024  # connections that the kernel holds for us
+LINGER = 2.0  # seconds a refused client has to stop sending
+STOP = 8.0  # seconds that requests under way have to end after SIGTERM
+GRACE = 0.2  # seconds in which requests already sent are still read after SIGTERM
+
+LOOPBACK = b"\x7f\x00\x00\x01"  # the peer of a unix socket
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A TCP listener, not yet listening. Raises StartError."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # Inherited by accepted sockets: answers leave at once.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setblocking(False)
+        listener.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"port {port} is taken: stop the other program or set PORT"
+        elif error.errno == errno.EACCES:
+            reason = f"port {port} is not allowed for this user: set PORT to 1024 or more"
+        else:
+            reason = f"cannot listen on {host}:{port} ({error.strerror}): set HOST and PORT"
+        raise StartError(reason) from None
+    return listener
+
+
+def packed(address: object) -> bytes:
+    """A peer's address as bytes; IPv4-mapped IPv6 as IPv4."""
+    if isinstance(address, tuple):
+        host = str(address[0]).partition("%")[0]
+        if ":" in host:
+            found = socket.inet_pton(socket.AF_INET6, host)
+            return found[12:] if found.startswith(b"\0" * 10 + b"\xff\xff") else found
+        return socket.inet_pton(socket.AF_INET, host)
+    return LOOPBACK
+
+
+def answer_bytes(answer: bytes | Later) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.answer
+
+
+class Server:
+    """Owns every socket of the fast lane."""
+
+    def __init__(
+        self,
+        config: Config,
+        lane: FastLane,
+        listener: socket.socket,
+        control: socket.socket,
+        slow: SlowLane,
+    ) -> None:
+        self.config = config
+        self.lane = lane
+        self.slow = slow
+        self.counters = lane.counters
+        self.listeners = [listener, control]
+        self.control = control
+        self.selector = selectors.DefaultSelector()
+        self.connections: set[Connection] = set()
+        self.touched: list[Connection] = []  # have answers to send this tick
+        self.more: list[Connection] = []  # hold requests that this tick had no room for
+        self.taken = 0  # requests of this tick
+        self.pending = 0  # bytes of unfinished requests
+        self.watched: socket.socket | None = None  # the slow lane's channel
+        self.stop_at = 0.0  # monotonic, once SIGTERM came
+        self.swept_at = monotonic()
+        self.full = False  # said in the log that no connection more can be taken
+        for one in self.listeners:
+            self.selector.register(one, READ, self._accept_from(one))
+        self.wakers = self._wake_on_signals()
+
+    def _accept_from(self, listener: socket.socket) -> Callable[[], None]:
+        return lambda: self._accept(listener)
+
+    def _wake_on_signals(self) -> tuple[socket.socket, socket.socket]:
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self.selector.register(ours, READ, lambda: ours.recv(64))
+        return ours, theirs
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        if not self.stop_at:
+            self.stop_at = monotonic() + STOP
+
+    # The loop
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then finish what is under way."""
+        while not self.stop_at:
+            self.turn(0.0 if self.more else 1.0)
+        self._stop()
+
+    def turn(self, timeout: float) -> None:
+        """One tick."""
+        if self.lane.recorder.reason is not None:
+            timeout = min(timeout, 0.1)
+        ready = self.selector.select(timeout)
+        started = perf_counter()
+        lane = self.lane
+        lane.begin_tick()
+        self.taken = 0
+        if self.more:
+            waiting, self.more = self.more[:WAITING_PER_TICK], self.more[WAITING_PER_TICK:]
+            for connection in waiting:
+                self._take(connection)
+        for key, mask in ready:
+            if self.taken >= PER_TICK:
+                break  # level-triggered: the rest is ready again at once
+            data = key.data
+            if type(data) is Connection:
+                if mask & WRITE:
+                    self._send(data)
+                if mask & READ and not data.unsent:
+                    self._read(data)
+            else:
+                data()
+        lane.commit()
+        taken = self.taken
+        if self.touched:
+            touched, self.touched = self.touched, []
+            for connection in touched:
+                self._answer(connection)
+        if taken:
+            self.counters.latency.observe(perf_counter() - started, taken)
+        self._housekeeping()
+        spent = perf_counter() - started
+        self.counters.tick.observe(spent)
+        if spent > self.counters.longest_turn:
+            self.counters.longest_turn = spent
+
+    def _housekeeping(self) -> None:
+        now = monotonic()
+        self.lane.checkpointer.step(now)
+        if now - self.swept_at >= 1.0:
+            self.swept_at = now
+            self._sweep(now)
+        if self.lane.log.lines or self.lane.log.held:
+            self.lane.log.flush()
+
+    def _sweep(self, now: float) -> None:
+        for connection in [one for one in self.connections if one.deadline < now]:
+            if connection.reader.reading and not connection.unsent and not connection.closing:
+                self._refuse(connection, BadRequest(408, "the request took too long to arrive"))
+                self._answer(connection)
+            else:
+                self._drop(connection)
+        self.slow.sweep(now)
+        self._watch_slow_lane()
+
+    # Connections
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._make_room(str(error.strerror))
+                return
+            connection = Connection(
+                sock, packed(address), self.config.max_body_bytes, listener is self.control
+            )
+            connection.deadline = monotonic() + self.config.idle_seconds
+            self.connections.add(connection)
+            self.selector.register(sock, READ, connection)
+            self.counters.accepted += 1
+            self.counters.connections = len(self.connections)
+            if len(self.connections) > self.config.max_connections:
+                self._make_room("MAX_CONNECTIONS is reached")
+
+    def _make_room(self, reason: str) -> None:
+        """Close some of the connections that have been idle for longest."""
+        idle = sorted((one.deadline, id(one), one) for one in self.connections if one.idle)
+        for _, _, connection in idle[: max(1, len(idle) // 20)]:
+            self._drop(connection)
+        if not self.full:
+            self.full = True
+            self.lane.log.write(WARN, "Connections are closed to make room", reason=reason)
+
+    def _drop(self, connection: Connection) -> None:
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self.selector.unregister(connection.socket)
+            connection.socket.close()
+            connection.reader.close()
+            self.pending -= connection.held
+            self.counters.connections = len(self.connections)
+
+    def _read(self, connection: Connection) -> None:
+        if connection.reader.has_more and not connection.closing:
+            return  # it has requests waiting: the kernel holds the rest back
+        try:
+            data = connection.socket.recv(RECEIVE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(connection)
+            return
+        if not data:  # perhaps half-closed: what came whole is answered first
+            connection.closing = True
+            if not connection.out:
+                self._drop(connection)
+        elif not connection.closing:
+            connection.reader.feed(data)
+            self._take(connection)
+
+    def _take(self, connection: Connection) -> None:
+        """Decide the whole requests that a connection brought."""
+        reader = connection.reader
+        lane = self.lane
+        out = connection.out
+        fresh = not reader.reading
+        for _ in range(PER_CONNECTION):
+            try:
+                request = reader.next()
+            except BadRequest as bad:
+                self._refuse(connection, bad)
+                break
+            if request is None:
+                if reader.expects:
+                    reader.expects = False
+                    out.append(CONTINUE)
+                break
+            fresh = True
+            self.taken += 1
+            if self.stop_at:
+                request.keep_alive = False
+            outcome = lane.handle(request, connection.peer, connection.control)
+            if outcome is None:
+                connection.hand_over = request.dump()
+                connection.closing = True
+                break
+            out.append(outcome)
+            if not request.keep_alive:
+                connection.closing = True
+                break
+        else:
+            if reader.has_more:
+                self.more.append(connection)
+        if out or connection.hand_over is not None:
+            self.touched.append(connection)
+        if not reader.reading:
+            connection.deadline = monotonic() + self.config.idle_seconds
+        elif fresh:
+            connection.deadline = monotonic() + self.config.request_seconds
+        if reader.buffered != connection.held:
+            self._hold(connection)
+
+    def _hold(self, connection: Connection) -> None:
+        """Account for unfinished requests; past the bound, refuse the one that grew."""
+        held = connection.reader.buffered
+        self.pending += held - connection.held
+        connection.held = held
+        if self.pending > PENDING and not connection.closing:
+            self._refuse(connection, BadRequest(503, "too many requests are unfinished"))
+            self.touched.append(connection)
+
+    def _refuse(self, connection: Connection, bad: BadRequest) -> None:
+        """Answer bytes that are no request, and close."""
+        request = Request()
+        status, headers, body = problem(Refused(bad.status, bad.detail), page=False)
+        self.counters.request("fast", "malformed", status)
+        connection.out.append(self.lane.answers.write(request, status, headers, body))
+        connection.closing = True
+        connection.lingering = True
+
+    def _answer(self, connection: Connection) -> None:
+        """Send what a tick made for a connection."""
+        out = connection.out
+        if len(out) == 1:
+            connection.unsent = answer_bytes(out[0])
+        elif out:
+            connection.unsent = b"".join([answer_bytes(one) for one in out])
+        out.clear()
+        self._send(connection)
+
+    def _send(self, connection: Connection) -> None:
+        if connection.unsent:
+            data = connection.unsent
+            try:
+                sent = connection.socket.send(data, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._drop(connection)
+                return
+            if sent < len(data):
+                connection.unsent = data[sent:]
+                connection.deadline = monotonic() + self.config.request_seconds
+                self.selector.modify(connection.socket, WRITE, connection)
+                return
+            connection.unsent = b""
+            if self.selector.get_key(connection.socket).events == WRITE:
+                self.selector.modify(connection.socket, READ, connection)
+        if connection.hand_over is not None:
+            message, connection.hand_over = connection.hand_over, None
+            self._give_away(connection, message)
+        elif connection.lingering:
+            # Unread bytes would make close() reset the connection and lose the answer.
+            connection.deadline = monotonic() + LINGER
+            try:
+                connection.socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._drop(connection)
+        elif connection.closing:
+            self._drop(connection)
+
+    def _give_away(self, connection: Connection, message: bytes) -> None:
+        taken = self.slow.hand_over(connection.socket, message, monotonic())
+        self._watch_slow_lane()
+        if taken:
+            self._drop(connection)
+            return
+        refused = Refused(503, "too many pages are being made; try again", retry_after=5)
+        status, headers, body = problem(refused, page=True)
+        connection.out.append(self.lane.answers.write(Request(), status, headers, body))
+        self.counters.request("slow", "none", status)
+        self._answer(connection)
+
+    def _slow_reports(self) -> None:
+        for route, status in self.slow.reports():
+            self.counters.request("slow", route, status)
+        self._watch_slow_lane()
+
+    def _watch_slow_lane(self) -> None:
+        """Listen to the channel that is open now, if any."""
+        channel = self.slow.channel
+        if channel is self.watched:
+            return
+        if self.watched is not None:
+            self.selector.unregister(self.watched)  # closed already: found by identity
+        if channel is not None:
+            self.selector.register(channel, READ, self._slow_reports)
+            self.counters.slow_starts += 1
+        self.watched = channel
+
+    # The end
+
+    def _stop(self) -> None:
+        """Stop accepting, finish what is under way, let the slow lane end."""
+        lane = self.lane
+        lane.log.write(INFO, "Stopping", connections=len(self.connections))
+        for listener in self.listeners:
+            self.selector.unregister(listener)
+            listener.close()
+        idle_from = monotonic() + GRACE
+        while self.connections and monotonic() < self.stop_at:
+            self.turn(0.05)
+            if monotonic() >= idle_from:
+                for connection in [one for one in self.connections if one.idle]:
+                    self._drop(connection)
+        for connection in list(self.connections):
+            self._drop(connection)
+        self.slow.stop()
+        self._watch_slow_lane()
+        signal.set_wakeup_fd(-1)
+        for end in self.wakers:
+            end.close()
+        self.selector.close()
