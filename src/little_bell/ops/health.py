@@ -8,6 +8,11 @@ from little_bell.ops.logs import Log
 from little_bell.ops.metrics import Counters, Metric, resident_bytes
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.recorder import Recorder
+from little_bell.store.transaction import GONE, OVER_CAP
+from little_bell.tracking.hit import KINDS
+from little_bell.tracking.rules import CLASSES
+
+UNCOUNTED = {GONE: "gone", OVER_CAP: "capped"}  # hits that are no event of a class
 
 
 def file_size(path: str) -> int:
@@ -57,7 +62,7 @@ class Health:
             for (lane, route, status), n in sorted(counters.requests.items())
         ]
         events = [
-            ({"kind": kind, "class": class_}, float(n))
+            ({"kind": KINDS[kind], "class": UNCOUNTED.get(class_) or CLASSES[class_]}, float(n))
             for (kind, class_), n in sorted(counters.events.items())
         ]
 

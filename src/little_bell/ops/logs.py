@@ -77,10 +77,10 @@ class Log:
         }
         self.lines.append(json.dumps(line, ensure_ascii=False) + "\n")
 
-    def event(self, now: float, message: str, tenant: str, email: int, address: str) -> None:
+    def event(self, stamp: str, message: str, tenant: str, email: int, address: str) -> None:
         """The line of an open, a click or a created email. Nothing in it needs quoting."""
         self.lines.append(
-            f'{{"timestamp": "{self.stamp(now)}", "level": "INFO", "message": "{message}", '
+            f'{{"timestamp": "{stamp}", "level": "INFO", "message": "{message}", '
             f'"fields": {{"tenant_id": "{tenant}", "email_id": {email}, '
             f'"ip_address": "{address}"}}}}\n'
         )

@@ -62,7 +62,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, int], int] = {}  # (lane, route, status)
-        self.events: dict[tuple[str, str], int] = {}  # (kind, class)
+        self.events: dict[tuple[int, int], int] = {}  # (kind, class, or what became of it)
         self.latency = Histogram(SECONDS)
         self.tick = Histogram(SECONDS)
         self.commit = Histogram(SECONDS)

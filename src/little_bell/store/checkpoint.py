@@ -14,7 +14,7 @@ import apsw
 from little_bell.store.database import PAGE_SIZE
 from little_bell.store.writer import Writer
 
-START = 2000  # pages in the WAL that are worth a checkpoint: 4 MB
+START = 8192  # pages in the WAL that are worth a checkpoint: 16 MB
 SHORT = 128  # pages that the fast lane may move in a turn
 AGAIN = 1.0  # seconds until the next try after an error or behind a reader
 ROUNDS = 6  # passive rounds that may fail to catch up before the fast lane moves the rest

@@ -46,7 +46,8 @@ def open_writer(path: str, vfs: str | None = None) -> apsw.Connection:
         raise StartError(
             f"SQLite {apsw.sqlite_lib_version()} can corrupt a database: pip install -U apsw"
         )
-    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    # NOMUTEX: one thread uses it, and never two at once.
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX
     connection = apsw.Connection(path, flags, vfs, statementcachesize=64)
     # Before the first page is written. Small pages: an open changes some 40 bytes of one page at
     # random, and the WAL takes, checks and syncs pages whole (measured: 1.2 x the opens of 4,096).

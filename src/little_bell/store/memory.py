@@ -1,8 +1,10 @@
 """What the writer remembers between transactions, bounded, and true only after a commit."""
 
+from itertools import islice
 from typing import NamedTuple
 
 from little_bell.store.dictionary import Dictionary, Source
+from little_bell.store.projection import EmailState
 from little_bell.store.statements import load
 from little_bell.store.tenants import Tenants
 from little_bell.tracking.classify import Verdict, classify_agent
@@ -11,6 +13,7 @@ SQL = load("write.sql")
 
 VERDICTS = 4096  # user agents whose verdict is kept
 HOT = 4096  # emails with many hits whose hour is counted
+STATES = 4096  # emails whose state is kept, the ones hit last: some 400 bytes each
 
 
 class Limits(NamedTuple):
@@ -38,6 +41,7 @@ class Memory:
             Source("last_campaign", SQL["select_campaign"], SQL["insert_campaign"], 0)
         )
         self.verdicts: dict[str, Verdict] = {}
+        self.states: dict[tuple[int, int], EmailState] = {}
         # (tenant, email): (hour, hits in it, seq of the capped row or 0)
         self.hot: dict[tuple[int, int], tuple[int, int, int]] = {}
 
@@ -50,12 +54,19 @@ class Memory:
             verdict = self.verdicts[user_agent] = classify_agent(user_agent)
         return verdict
 
-    def committed(self) -> None:
-        """What the transaction learnt is true from now on."""
+    def committed(self, states: dict[tuple[int, int], EmailState]) -> None:
+        """What the transaction learnt is true from now on; `states` are what it changed."""
+        known = self.states
+        known.update(states)
+        if len(known) > STATES:
+            self.states = dict(islice(known.items(), len(known) - STATES // 2, None))
         for dictionary in (self.agents, self.links, self.campaigns):
             dictionary.committed()
 
-    def rolled_back(self) -> None:
-        """What the transaction learnt was never so."""
+    def rolled_back(self, states: dict[tuple[int, int], EmailState]) -> None:
+        """What the transaction learnt was never so; `states` are what it changed."""
+        for key in states:
+            self.states.pop(key, None)
+            self.hot.pop(key, None)
         for dictionary in (self.agents, self.links, self.campaigns):
             dictionary.rolled_back()

@@ -63,6 +63,34 @@ class EmailLink:
         self.first_click = first
 
 
+Time = int | None
+StateRow = tuple[
+    int,
+    int | None,
+    int,
+    int,
+    int,
+    int,
+    int,
+    Time,
+    Time,
+    Time,
+    Time,
+    Time,
+    Time,
+    Time,
+    Time,
+    int | None,
+    int | None,
+]
+
+
+def fresh_row(created_at: int, campaign: int | None) -> StateRow:
+    """The state of an email of which nothing became yet."""
+    nothing = (None, None, None, None, None, None, None, None)
+    return (created_at, campaign, 0, 0, 0, 0, 0, *nothing, None, None)
+
+
 class EmailState:
     """What became of one email. Times are milliseconds since the epoch."""
 
@@ -88,23 +116,29 @@ class EmailState:
         "tenant",
     )
 
-    def __init__(self, tenant: int, email: int, created_at: int, campaign: int | None) -> None:
+    def __init__(self, tenant: int, email: int, row: StateRow) -> None:
+        """`row` is as `select_state` gives it, or `fresh_row`."""
         self.tenant = tenant
         self.email = email
-        self.created_at = created_at
-        self.campaign = campaign
-        self.flags = 0
-        self.opens = self.machine_opens = self.clicks = self.machine_clicks = 0
-        self.first_open: int | None = None
-        self.last_open: int | None = None
-        self.first_machine_open: int | None = None
-        self.last_machine_open: int | None = None
-        self.first_click: int | None = None
-        self.last_click: int | None = None
-        self.first_machine_click: int | None = None
-        self.last_machine_click: int | None = None
-        self.head_open: int | None = None
-        self.head_click: int | None = None
+        (
+            self.created_at,
+            self.campaign,
+            self.flags,
+            self.opens,
+            self.machine_opens,
+            self.clicks,
+            self.machine_clicks,
+            self.first_open,
+            self.last_open,
+            self.first_machine_open,
+            self.last_machine_open,
+            self.first_click,
+            self.last_click,
+            self.first_machine_click,
+            self.last_machine_click,
+            self.head_open,
+            self.head_click,
+        ) = row
 
     def uniques(self) -> tuple[int | None, bool, int | None]:
         """When it became a unique open, whether that is inferred, and a unique click."""

@@ -6,6 +6,7 @@ from little_bell.store.projection import (
     EmailLink,
     EmailState,
     Figures,
+    fresh_row,
     project_click,
     project_open,
     project_sent,
@@ -22,7 +23,7 @@ def replay(connection: apsw.Connection) -> Figures:
     states: dict[tuple[int, int], EmailState] = {}
     pairs: dict[tuple[int, int, int], EmailLink] = {}
     for tenant, email, created_at, campaign in connection.execute(SQL["unscoped_emails"]):
-        state = states[tenant, email] = EmailState(tenant, email, created_at, campaign)
+        state = states[tenant, email] = EmailState(tenant, email, fresh_row(created_at, campaign))
         project_sent(state, totals)
     for tenant, _, at, email, kind, link, class_ in connection.execute(SQL["unscoped_log"]):
         state = states[tenant, email]

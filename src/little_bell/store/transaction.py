@@ -11,6 +11,7 @@ from little_bell.store.projection import (
     EmailLink,
     EmailState,
     Figures,
+    fresh_row,
     project_click,
     project_open,
     project_sent,
@@ -54,17 +55,28 @@ class Click(NamedTuple):
 class Transaction:
     """Reads what it needs, keeps what changes, writes it with `flush`; `undo` forgets it."""
 
-    __slots__ = ("created", "cursor", "events", "figures", "memory", "pairs", "snapshots", "states")
+    __slots__ = (
+        "created",
+        "cursor",
+        "events",
+        "figures",
+        "grown",
+        "memory",
+        "pairs",
+        "snapshots",
+        "states",
+    )
 
     def __init__(self, cursor: apsw.Cursor, memory: Memory) -> None:
         self.cursor = cursor
         self.memory = memory
         self.snapshots: dict[int, Numbers] = {}  # of tenants, before
         self.created: list[Tenant] = []
-        self.states: dict[tuple[int, int], EmailState | None] = {}
+        self.states: dict[tuple[int, int], EmailState] = {}  # those that change
         self.pairs: dict[tuple[int, int, int], EmailLink] = {}
         self.events: list[tuple[object, ...]] = []
         self.figures = Figures()
+        self.grown: dict[tuple[int, int], int] = {}  # (seq, tenant) of capped rows: hits more
 
     def undo(self) -> None:
         """It was rolled back: what is kept in memory is as it was before."""
@@ -73,9 +85,7 @@ class Transaction:
             memory.tenants.by_id[id_].restore(numbers)
         for tenant in self.created:
             memory.tenants.discard(tenant)
-        for key in self.states:
-            memory.hot.pop(key, None)
-        memory.rolled_back()
+        memory.rolled_back(self.states)
 
     def _tenant(self, id_: int) -> Tenant:
         tenant = self.memory.tenants.by_id[id_]
@@ -103,41 +113,23 @@ class Transaction:
             (tenant.id, number, email.subject, email.recipient, email.metadata),
         )
         self.cursor.execute(SQL["insert_state"], (tenant.id, number, at, campaign))
-        project_sent(EmailState(tenant.id, number, at, campaign), self.figures)
+        project_sent(EmailState(tenant.id, number, fresh_row(at, campaign)), self.figures)
         return tenant.id, number
 
     # Hits
 
     def _state(self, tenant: int, email: int) -> EmailState | None:
+        """What became of an email so far; None where it is gone."""
         key = (tenant, email)
-        try:
-            return self.states[key]
-        except KeyError:
-            pass
-        row = self.cursor.execute(SQL["select_state"], key).fetchone()
-        state = None
-        if row is not None:
-            state = EmailState(tenant, email, row[0], row[1])
-            (
-                _,
-                _,
-                state.flags,
-                state.opens,
-                state.machine_opens,
-                state.clicks,
-                state.machine_clicks,
-                state.first_open,
-                state.last_open,
-                state.first_machine_open,
-                state.last_machine_open,
-                state.first_click,
-                state.last_click,
-                state.first_machine_click,
-                state.last_machine_click,
-                state.head_open,
-                state.head_click,
-            ) = row
-        self.states[key] = state
+        state = self.states.get(key)
+        if state is None:
+            state = self.memory.states.get(key)
+            if state is None:
+                row = self.cursor.execute(SQL["select_state"], key).fetchone()
+                if row is None:
+                    return None
+                state = EmailState(tenant, email, row)
+            self.states[key] = state
         return state
 
     def hit(self, hit: Hit) -> int:
@@ -203,8 +195,7 @@ class Transaction:
         count += 1
         over = count > self.memory.limits.hits_per_email_hour
         if over and capped:
-            self._flush_events()  # the capped row may be of this very transaction
-            self.cursor.execute(SQL["grow_cap"], (1, tenant.id, capped))
+            self.grown[capped, hit.tenant] = self.grown.get((capped, hit.tenant), 0) + 1
         elif over:
             tenant.last_seq = capped = tenant.last_seq + 1
             row = (tenant.id, capped, hit.at, hit.email, CAPPED, 0)
@@ -316,7 +307,6 @@ class Transaction:
                         state.email,
                     )
                     for state in self.states.values()
-                    if state is not None
                 ],
             )
         if self.pairs:
@@ -327,6 +317,8 @@ class Transaction:
                     for key, pair in self.pairs.items()
                 ],
             )
+        for (seq, tenant), n in self.grown.items():
+            self.cursor.execute(SQL["grow_cap"], (n, tenant, seq))
         rows = self.figures.rows()
         if rows:
             self.cursor.executemany(SQL["add_figures"], rows)

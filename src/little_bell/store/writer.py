@@ -99,7 +99,7 @@ class Writer:
         except BaseException:
             self._roll_back(transaction)
             raise
-        self.memory.committed()
+        self.memory.committed(transaction.states)
         return written
 
     def accepts(self, at: int, emails: list[NewEmail], hits: list[Hit]) -> bool:

@@ -84,13 +84,13 @@ def client_address(peer: bytes, headers: dict[bytes, bytes], trusted: tuple[Netw
     X-Real-IP is believed where there is no X-Forwarded-For. An entry that is no address ends the
     reading: the last good one counts.
     """
-    if not within(peer, trusted):
-        return peer
     forwarded = headers.get(b"x-forwarded-for")
     if forwarded is None:
         forwarded = headers.get(b"x-real-ip")
         if forwarded is None:
             return peer
+    if not within(peer, trusted):
+        return peer
     address = peer
     for entry in reversed(forwarded.decode("latin-1").split(",")):
         packed = pack(entry)
@@ -109,6 +109,8 @@ def truncate(address: bytes) -> bytes:
 
 def show(stored: bytes) -> str:
     """A stored address as text, the cut part as zeros: `192.168.1.0`, `2001:db8:1::`."""
-    if len(stored) <= 4:
-        return inet_ntop(AF_INET, stored.ljust(4, b"\x00"))
+    if len(stored) == 3:
+        return f"{stored[0]}.{stored[1]}.{stored[2]}.0"
+    if len(stored) == 4:
+        return inet_ntop(AF_INET, stored)
     return inet_ntop(AF_INET6, stored.ljust(16, b"\x00"))

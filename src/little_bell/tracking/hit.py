@@ -15,6 +15,7 @@ RELAY = 8  # the full address was in a range of Apple's Private Relay
 SCANNER = 16  # the full address was in a range of a known link scanner
 
 PREFETCH_HEADERS = (b"sec-purpose", b"purpose", b"x-purpose", b"x-moz")
+SIGNALS = frozenset((*PREFETCH_HEADERS, b"sec-gpc", b"dnt"))
 MAX_USER_AGENT = 512  # bytes
 MAX_ID_DIGITS = 18  # fits a signed 64-bit integer whatever the digits are
 
@@ -61,6 +62,8 @@ def user_agent_text(raw: bytes) -> str:
 
 def header_flags(headers: dict[bytes, bytes]) -> int:
     """PREFETCH, GPC and DNT as the request's headers (lower-case names) say."""
+    if SIGNALS.isdisjoint(headers):
+        return 0
     flags = 0
     for name in PREFETCH_HEADERS:
         value = headers.get(name)

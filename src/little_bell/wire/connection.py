@@ -29,6 +29,7 @@ class Connection:
         "reader",
         "socket",
         "unsent",
+        "writing",
     )
 
     def __init__(self, sock: socket, peer: bytes, max_body: int, control: bool) -> None:
@@ -38,6 +39,7 @@ class Connection:
         self.reader = Reader(max_body)
         self.out: list[bytes | Later] = []  # answers of this tick
         self.unsent = b""  # what the kernel did not take yet
+        self.writing = False  # the loop waits until the kernel takes more
         self.hand_over: bytes | None = None  # a request for the slow lane, once all is sent
         self.closing = False  # no further request is read
         self.lingering = False  # all is sent; what still comes is thrown away
@@ -47,4 +49,4 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Nothing of a request has come, nothing is to be sent."""
-        return not (self.reader.reading or self.unsent or self.out or self.reader.has_more)
+        return not (self.reader.reading or self.unsent or self.out or self.reader.buffer)

@@ -10,12 +10,10 @@ from little_bell.ops.logs import DEBUG, ERROR, INFO, WARN, Log
 from little_bell.ops.metrics import Counters
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.recorder import REFUSED, Recorder
-from little_bell.store.transaction import GONE, OVER_CAP
 from little_bell.tracking.client import client_address, parse_networks, show, truncate, within
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import (
     CLICK,
-    KINDS,
     OPEN,
     RELAY,
     SCANNER,
@@ -27,7 +25,7 @@ from little_bell.tracking.hit import (
 from little_bell.tracking.links import REDIRECT_HEADERS, canonical, query_value
 from little_bell.tracking.pixel import GIF
 from little_bell.tracking.pixel import HEADERS as PIXEL_HEADERS
-from little_bell.tracking.rules import CLASSES, RELAY_RANGES, SCANNER_RANGES
+from little_bell.tracking.rules import RELAY_RANGES, SCANNER_RANGES
 from little_bell.wire.answers import JSON_HEADERS, TEXT_HEADERS, problem, to_json
 from little_bell.wire.connection import Later
 from little_bell.wire.http import Answers, Headers, Request, connection_line
@@ -35,7 +33,7 @@ from little_bell.wire.routes import CONTROL_ROUTES, ROUTES, SLOW, Route, Router
 
 SOURCES = 4096  # client addresses whose stored form is kept in memory
 PIXEL = "pixel"
-UNCOUNTED = {GONE: "gone", OVER_CAP: "capped"}  # in metrics, beside the classes
+MESSAGES = ("Email opened", "Link clicked")  # by kind
 
 
 class Creation(Later):
@@ -147,12 +145,13 @@ class FastLane:
         events = self.counters.events
         by_id = self.tenants.by_id
         log = self.log if self.log.level <= INFO else None
+        stamp = self.log.stamp(self.now)
         for hit, class_ in judged:
-            key = (KINDS[hit.kind], CLASSES[class_] if class_ >= 0 else UNCOUNTED[class_])
+            key = (hit.kind, class_)
             events[key] = events.get(key, 0) + 1
             if log is not None and class_ >= 0:
-                message = "Email opened" if hit.kind == OPEN else "Link clicked"
-                log.event(self.now, message, by_id[hit.tenant].name, hit.email, show(hit.address))
+                message = MESSAGES[hit.kind]
+                log.event(stamp, message, by_id[hit.tenant].name, hit.email, show(hit.address))
 
     # Tracking
 
@@ -263,7 +262,8 @@ class FastLane:
         }
         creation.answer = self._json(request, "create_email", 201, members)
         if self.log.level <= INFO:
-            self.log.event(self.now, "Email created", creation.tenant, email, creation.address)
+            stamp = self.log.stamp(self.now)
+            self.log.event(stamp, "Email created", creation.tenant, email, creation.address)
 
     def _unavailable(self, request: Request) -> bytes:
         refused = Refused(503, "the disk takes nothing now; nothing was created", retry_after=5)

@@ -84,13 +84,13 @@ class Reader:
     __slots__ = (
         "_body",
         "_body_left",
-        "_body_size",
-        "_buffer",
         "_done",
         "_head_size",
         "_parser",
         "_request",
         "_tail",
+        "body_size",
+        "buffer",
         "expects",
         "max_body",
         "reading",
@@ -98,78 +98,68 @@ class Reader:
 
     def __init__(self, max_body: int) -> None:
         self.max_body = max_body
+        self.buffer = b""  # what may hold more requests
+        self.body_size = 0  # bytes held of the body under way
         self.reading = False  # in the middle of a request
         self.expects = False  # the client waits for `100 Continue`
-        self._buffer = b""
-        self._parser = httptools.HttpRequestParser(self)
-        self._reset()
-
-    def _reset(self) -> None:
         self._request = Request()
         self._body: list[bytes] = []
-        self._body_size = 0
         self._body_left: int | None = None  # bytes, -1: chunked, None: still in the head
         self._done = False
         self._head_size = 0
-        self._tail = b""
-        self.expects = False
-
-    @property
-    def buffered(self) -> int:
-        """Bytes held: of requests not yet taken, and of the body under way."""
-        return len(self._buffer) + self._body_size
-
-    @property
-    def has_more(self) -> bool:
-        """Whether bytes wait that may hold another request."""
-        return bool(self._buffer)
+        self._tail = b""  # end of a head that came in parts
+        self._parser = httptools.HttpRequestParser(self)
 
     def close(self) -> None:
         """Break the cycle with the parser, so that memory goes back at once."""
         del self._parser
 
     def feed(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
+        self.buffer = self.buffer + data if self.buffer else data
 
     def next(self) -> Request | None:
         """The next whole request. Raises BadRequest."""
-        while self._buffer and not self._done:
-            buffer = self._buffer
-            if self._body_left is None:
+        while not self._done:
+            buffer = self.buffer
+            if not buffer:
+                return None
+            left = self._body_left
+            if left is None:
                 self._feed_head(buffer)
-            elif self._body_left < 0:
-                self._buffer = b""
+            elif left < 0:
+                self.buffer = b""
                 self._parse(buffer)
             else:
-                part = buffer[: self._body_left]
-                self._buffer = buffer[len(part) :]
-                self._body_left -= len(part)
+                part = buffer[:left]
+                self.buffer = buffer[left:]
+                self._body_left = left - len(part)
                 self._parse(part)
-        if not self._done:
-            return None
         request = self._request
         if self._body:
             request.body = b"".join(self._body)
-        self.reading = False
-        self._reset()
+            self._body.clear()
+            self.body_size = 0
+        self.reading = self._done = self.expects = False
+        self._body_left = None
         return request
 
     def _feed_head(self, buffer: bytes) -> None:
+        """Feed what belongs to the head, and no byte behind it."""
         if not self.reading:
-            # Empty lines before a request line are allowed (RFC 9112 2.2).
-            buffer = buffer.lstrip(b"\r\n")
-            if not buffer:
-                self._buffer = b""
+            if buffer[0] in b"\r\n":  # empty lines before a request line (RFC 9112 2.2)
+                self.buffer = buffer.lstrip(b"\r\n")
                 return
             self.reading = True
-        tail = self._tail
-        end = (tail + buffer).find(b"\r\n\r\n") if tail else buffer.find(b"\r\n\r\n")
+            self._request = Request()
+            self._head_size = 0
+            self._tail = b""
+        end = (self._tail + buffer).find(b"\r\n\r\n")
         if end < 0:
-            head, self._buffer = buffer, b""
-            self._tail = (tail + buffer)[-3:]
+            head, self.buffer = buffer, b""
+            self._tail = (self._tail + buffer)[-3:]
         else:
-            end += 4 - len(tail)
-            head, self._buffer = buffer[:end], buffer[end:]
+            end += 4 - len(self._tail)
+            head, self.buffer = buffer[:end], buffer[end:]
         self._head_size += len(head)
         if self._head_size > MAX_HEAD:
             raise BadRequest(431, "the request line and headers are too large")
@@ -191,12 +181,12 @@ class Reader:
                 raise BadRequest(400, f"malformed request: {error}") from None
         # What came behind a whole request cannot be served: answer that one and close.
         self._request.keep_alive = False
-        self._buffer = b""
+        self.buffer = b""
 
     # What llhttp calls
 
     def on_url(self, url: bytes) -> None:
-        self._request.target += url
+        self._request.target += url  # in parts where it came in parts
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._body_left is not None:
@@ -235,8 +225,8 @@ class Reader:
             self.expects = not request.old
 
     def on_body(self, data: bytes) -> None:
-        self._body_size += len(data)
-        if self._body_size > self.max_body:
+        self.body_size += len(data)
+        if self.body_size > self.max_body:
             raise BadRequest(413, f"the body is larger than {self.max_body} bytes")
         self._body.append(data)
 
@@ -252,13 +242,13 @@ class Reader:
 class Answers:
     """Writes answers. The Date (RFC 9110 6.6.1) is made once a second by `tick`."""
 
-    __slots__ = ("_prepared", "_second", "date", "prepared")
+    __slots__ = ("_parts", "_second", "date", "prepared")
 
     def __init__(self) -> None:
         self._second = 0
+        self._parts: dict[tuple[str, bool, bytes], tuple[bytes, bytes]] = {}
         self.date = b""
-        self._prepared: dict[tuple[object, bool, bytes], tuple[bytes, bytes]] = {}
-        self.prepared: dict[tuple[object, bool, bytes], bytes] = {}
+        self.prepared: dict[tuple[str, bool, bytes], bytes] = {}
         self.tick(time())
 
     def tick(self, now: float) -> None:
@@ -267,22 +257,18 @@ class Answers:
         if second != self._second:
             self._second = second
             self.date = strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", gmtime(second)).encode()
-            self.prepared = {
-                key: head + self.date + rest for key, (head, rest) in self._prepared.items()
-            }
+            for key, (head, rest) in self._parts.items():
+                self.prepared[key] = head + self.date + rest
 
-    def prepare(self, name: object, status: int, headers: Headers, body: bytes) -> None:
-        """Keep an answer ready under a name, for HEAD and GET and each kind of connection.
-
-        `prepared[name, head_only, connection_line]` is its bytes.
-        """
+    def prepare(self, name: str, status: int, headers: Headers, body: bytes) -> None:
+        """Keep an answer ready: `prepared[name, head_only, connection_line]` is its bytes."""
+        head = status_line(status)
+        fields = header_lines(headers) + b"Content-Length: %d\r\n" % len(body)
         for head_only in (False, True):
-            for connection in CONNECTION_LINES:
-                head = status_line(status)
-                rest = header_lines(headers) + b"Content-Length: %d\r\n" % len(body)
-                rest += connection + b"\r\n" + (b"" if head_only else body)
-                self._prepared[name, head_only, connection] = (head, rest)
-                self.prepared[name, head_only, connection] = head + self.date + rest
+            for line in (b"", CLOSE, KEEP_ALIVE):
+                rest = fields + line + b"\r\n" + (b"" if head_only else body)
+                self._parts[name, head_only, line] = (head, rest)
+                self.prepared[name, head_only, line] = head + self.date + rest
 
     def write(self, request: Request, status: int, headers: Headers, body: bytes) -> bytes:
         """One answer to one request, whole."""
@@ -298,7 +284,6 @@ class Answers:
 
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"  # only HTTP/1.0 needs to be told
-CONNECTION_LINES = (b"", CLOSE, KEEP_ALIVE)
 
 
 def connection_line(request: Request) -> bytes:

@@ -100,6 +100,8 @@ class Server:
         self.touched: list[Connection] = []  # have answers to send this tick
         self.more: list[Connection] = []  # hold requests that this tick had no room for
         self.taken = 0  # requests of this tick
+        self.now = monotonic()  # stands still during a tick
+        self.idle_deadline = self.now
         self.pending = 0  # bytes of unfinished requests
         self.watched: socket.socket | None = None  # the slow lane's channel
         self.stop_at = 0.0  # monotonic, once SIGTERM came
@@ -142,6 +144,8 @@ class Server:
         started = perf_counter()
         lane = self.lane
         lane.begin_tick()
+        self.now = monotonic()
+        self.idle_deadline = self.now + self.config.idle_seconds
         self.taken = 0
         if self.more:
             waiting, self.more = self.more[:WAITING_PER_TICK], self.more[WAITING_PER_TICK:]
@@ -173,7 +177,7 @@ class Server:
             self.counters.longest_turn = spent
 
     def _housekeeping(self) -> None:
-        now = monotonic()
+        now = self.now
         self.lane.checkpointer.step(now)
         if now - self.swept_at >= 1.0:
             self.swept_at = now
@@ -206,7 +210,7 @@ class Server:
             connection = Connection(
                 sock, packed(address), self.config.max_body_bytes, listener is self.control
             )
-            connection.deadline = monotonic() + self.config.idle_seconds
+            connection.deadline = self.idle_deadline
             self.connections.add(connection)
             self.selector.register(sock, READ, connection)
             self.counters.accepted += 1
@@ -233,7 +237,7 @@ class Server:
             self.counters.connections = len(self.connections)
 
     def _read(self, connection: Connection) -> None:
-        if connection.reader.has_more and not connection.closing:
+        if connection.reader.buffer and not connection.closing:
             return  # it has requests waiting: the kernel holds the rest back
         try:
             data = connection.socket.recv(RECEIVE, socket.MSG_DONTWAIT)
@@ -280,21 +284,22 @@ class Server:
             if not request.keep_alive:
                 connection.closing = True
                 break
+            if not reader.buffer:
+                break
         else:
-            if reader.has_more:
-                self.more.append(connection)
+            self.more.append(connection)
         if out or connection.hand_over is not None:
             self.touched.append(connection)
         if not reader.reading:
-            connection.deadline = monotonic() + self.config.idle_seconds
+            connection.deadline = self.idle_deadline
         elif fresh:
-            connection.deadline = monotonic() + self.config.request_seconds
-        if reader.buffered != connection.held:
+            connection.deadline = self.now + self.config.request_seconds
+        if len(reader.buffer) + reader.body_size != connection.held:
             self._hold(connection)
 
     def _hold(self, connection: Connection) -> None:
         """Account for unfinished requests; past the bound, refuse the one that grew."""
-        held = connection.reader.buffered
+        held = len(connection.reader.buffer) + connection.reader.body_size
         self.pending += held - connection.held
         connection.held = held
         if self.pending > PENDING and not connection.closing:
@@ -332,18 +337,21 @@ class Server:
                 return
             if sent < len(data):
                 connection.unsent = data[sent:]
-                connection.deadline = monotonic() + self.config.request_seconds
-                self.selector.modify(connection.socket, WRITE, connection)
+                connection.deadline = self.now + self.config.request_seconds
+                if not connection.writing:
+                    connection.writing = True
+                    self.selector.modify(connection.socket, WRITE, connection)
                 return
             connection.unsent = b""
-            if self.selector.get_key(connection.socket).events == WRITE:
+            if connection.writing:
+                connection.writing = False
                 self.selector.modify(connection.socket, READ, connection)
         if connection.hand_over is not None:
             message, connection.hand_over = connection.hand_over, None
             self._give_away(connection, message)
         elif connection.lingering:
             # Unread bytes would make close() reset the connection and lose the answer.
-            connection.deadline = monotonic() + LINGER
+            connection.deadline = self.now + LINGER
             try:
                 connection.socket.shutdown(socket.SHUT_WR)
             except OSError:
@@ -352,7 +360,7 @@ class Server:
             self._drop(connection)
 
     def _give_away(self, connection: Connection, message: bytes) -> None:
-        taken = self.slow.hand_over(connection.socket, message, monotonic())
+        taken = self.slow.hand_over(connection.socket, message, self.now)
         self._watch_slow_lane()
         if taken:
             self._drop(connection)
