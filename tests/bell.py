@@ -43,6 +43,7 @@ class Bell:
         self.error_file = folder / "stderr.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
+        self.start_seconds = 20.0
 
     def start(self) -> "Bell":
         """Start and wait until it listens."""
@@ -53,7 +54,7 @@ class Bell:
             self.process = subprocess.Popen(
                 self.program, cwd=self.folder, env=environment, stdout=out, stderr=err
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + self.start_seconds
         while time.monotonic() < deadline:
             with self.log_file.open("rb") as log:
                 log.seek(begin)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from bell import Bell
 
 SOAK = bool(os.environ.get("LITTLE_BELL_SOAK"))

@@ -3,13 +3,13 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bell import read_rows
 from little_bell.store import queries
 from little_bell.store.database import migrate, open_reader, open_writer
 from little_bell.store.memory import Limits
@@ -68,9 +68,13 @@ class Store:
         finally:
             reader.close()
 
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows as another program reads them."""
+        return list(read_rows(Path(self.path), sql, *values))
+
     def buckets(self, column: str) -> dict[int, int]:
         """A figure of the tenant by the minute of the day at which its bucket starts."""
-        rows = self.writer.connection.execute(
+        rows = self.rows(
             f"SELECT bucket, {column} FROM figures WHERE scope = 0 AND {column} <> 0 AND tenant = 1"
         )
         return {bucket * BUCKET // MINUTE % 1440: n for bucket, n in rows}
@@ -157,7 +161,7 @@ def test_three_links_within_seconds_are_a_burst_and_change_what_was_counted(
         assert golden(store) == Golden(0, 0, 1, 1, 2, 0, 1)
         store.write(clicks[2])
     assert golden(store) == Golden(0, 0, 0, 0, 0, 3, 0)
-    reasons = store.writer.connection.execute("SELECT class, reasons FROM events").fetchall()
+    reasons = store.rows("SELECT class, reasons FROM events")
     assert all(class_ == 2 and bits & (1 << 16) for class_, bits in reasons)
 
 
@@ -197,7 +201,7 @@ def test_a_burst_moves_the_first_click_to_the_one_that_remains(store: Store) -> 
     store.write(store.hit(1, CLICK, minute + 8 * SECOND, url=z))
     assert golden(store) == Golden(0, 0, 1, 1, 1, 3, 1)
     assert store.buckets("unique_clicks") == {at(12, 30): 1}
-    rows = store.writer.connection.execute(
+    rows = store.rows(
         "SELECT sum(unique_clicks) FROM figures WHERE scope = 2 GROUP BY id ORDER BY id"
     )
     assert [n for (n,) in rows] == [1, 0, 0]
@@ -208,7 +212,7 @@ def test_past_the_cap_one_row_grows_and_no_figure_does(tmp_path: Path) -> None:
     store.create()
     for _ in range(5):
         store.write(*[store.hit(1, OPEN, 5 * MINUTE) for _ in range(9)])
-    [(n,)] = store.writer.connection.execute("SELECT n FROM events WHERE kind = 2").fetchall()
+    [(n,)] = store.rows("SELECT n FROM events WHERE kind = 2")
     assert store.figures().opens + n == 45
     assert store.figures().opens == 20  # ten in all, then ten of this hour
     store.write(store.hit(1, OPEN, 65 * MINUTE))
@@ -223,13 +227,11 @@ def test_dictionaries_are_bounded_and_then_say_other(tmp_path: Path) -> None:
         store.write(
             store.hit(1, CLICK, (5 + i) * MINUTE, f"{BROWSER} {i}", f"https://{i}.example/")
         )
-    rows = store.writer.connection.execute("SELECT agent, link FROM events ORDER BY seq").fetchall()
+    rows = store.rows("SELECT agent, link FROM events ORDER BY seq")
     assert rows == [(1, 1), (2, 2), (3, 0), (0, 0), (0, 0), (0, 0)]
     assert store.figures().clicks == 6
     store.write(store.hit(1, CLICK, 70 * MINUTE, f"{BROWSER} 9", "https://9.example/"))
-    [row] = store.writer.connection.execute(
-        "SELECT agent, link FROM events ORDER BY seq DESC LIMIT 1"
-    ).fetchall()
+    [row] = store.rows("SELECT agent, link FROM events ORDER BY seq DESC LIMIT 1")
     assert row == (4, 3)
     store.writer.close()
 
@@ -264,17 +266,15 @@ FILES = itertools.count()
 Key = tuple[int, int, int]  # scope, id, bucket
 
 
-def recount(connection: apsw.Connection) -> dict[Key, list[int]]:
+def recount(store: Store) -> dict[Key, list[int]]:
     """Figures by the definitions alone: plain loops over all rows, nothing of the store's own."""
     totals: dict[Key, list[int]] = {}
 
     def add(scope: int, id_: int, moment: int, column: int) -> None:
         totals.setdefault((scope, id_, moment // 900_000), [0] * 8)[column] += 1
 
-    events = connection.execute("SELECT email, kind, at, link, class FROM events").fetchall()
-    for email, created_at, campaign in connection.execute(
-        "SELECT email, created_at, campaign FROM states"
-    ).fetchall():
+    events = store.rows("SELECT email, kind, at, link, class FROM events")
+    for email, created_at, campaign in store.rows("SELECT email, created_at, campaign FROM states"):
         scopes = [(0, 0)] + ([(1, campaign)] if campaign else [])
         mine = [event[1:] for event in events if event[0] == email]
         opened = [moment for kind, moment, _, class_ in mine if kind == 0 and class_ != 2]
@@ -301,12 +301,12 @@ def recount(connection: apsw.Connection) -> dict[Key, list[int]]:
     return totals
 
 
-def bursts(connection: apsw.Connection) -> set[int]:
+def bursts(store: Store) -> set[int]:
     """Seqs of clicks that belong to a burst, by the definition alone, as it was known in time."""
     found: set[int] = set()
-    clicks = connection.execute(
+    clicks = store.rows(
         "SELECT seq, email, at, link, address FROM events WHERE kind = 1 ORDER BY seq"
-    ).fetchall()
+    )
     for i, (_, email, moment, _, address) in enumerate(clicks):
         near = [
             click
@@ -323,7 +323,7 @@ def bursts(connection: apsw.Connection) -> set[int]:
 )
 @given(ticks=ticks)
 def test_figures_a_recount_and_a_replay_agree(
-    tmp_path: Path, ticks: list[list[tuple[object, ...]]]
+    tmp_path: Path, ticks: list[list[tuple[Any, ...]]]
 ) -> None:
     store = Store(tmp_path / f"{next(FILES)}.db")
     try:
@@ -334,33 +334,32 @@ def test_figures_a_recount_and_a_replay_agree(
                 *[
                     store.hit(
                         email, kind, moment, agent, url if kind == CLICK else None, flags, source
-                    )  # type: ignore[arg-type]
+                    )
                     for email, kind, moment, agent, url, flags, source in tick
                 ]
             )
-        connection = store.writer.connection
         stored = {
             (scope, id_, bucket): list(row)
-            for scope, id_, bucket, *row in connection.execute(
+            for scope, id_, bucket, *row in store.rows(
                 f"SELECT scope, id, bucket, {COLUMNS} FROM figures"
             )
             if any(row)
         }
-        assert stored == recount(connection)
-        replayed = {key[1:]: row for key, row in replay(connection).changes.items() if any(row)}
+        assert stored == recount(store)
+        replayed = {
+            key[1:]: row for key, row in replay(store.writer.connection).changes.items() if any(row)
+        }
         assert stored == replayed
         summed = [row for (scope, _, _), row in stored.items() if scope == 0]
         assert store.figures() == tuple(map(sum, zip(*summed, strict=True)))
-        marked = connection.execute(
-            "SELECT seq FROM events WHERE reasons & ?", (1 << 16,)
-        ).fetchall()
-        assert {seq for (seq,) in marked} == bursts(connection)
-        check_states(connection)
+        marked = store.rows("SELECT seq FROM events WHERE reasons & ?", 1 << 16)
+        assert {seq for (seq,) in marked} == bursts(store)
+        check_states(store)
     finally:
         store.writer.close()
 
 
-def check_states(connection: apsw.Connection) -> None:
+def check_states(store: Store) -> None:
     """Each email's state equals what its events say."""
     for kind, name in ((0, "open"), (1, "click")):
         for machine, prefix in ((0, ""), (1, "machine_")):
@@ -371,7 +370,7 @@ def check_states(connection: apsw.Connection) -> None:
                 f"s.{prefix}{name}s <> coalesce(e.n, 0) OR s.first_{prefix}{name} IS NOT e.first "
                 f"OR s.last_{prefix}{name} IS NOT e.last"
             )
-            assert connection.execute(query).fetchall() == [], (name, prefix)
+            assert store.rows(query) == [], (name, prefix)
 
 
 def test_rates_have_no_value_where_nothing_is_below_the_line() -> None:
