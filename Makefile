@@ -42,7 +42,7 @@ clean: ## remove what was installed here; data/ stays
 	@touch $@
 
 .venv/serve: .venv/python pyproject.toml constraints.txt
-	@echo 'Installing Little Bell into .venv'
+	@echo 'Installing Little Bell into .venv' >&2
 	@$(PIP) --editable .
 	@touch $@
 

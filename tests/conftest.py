@@ -19,7 +19,7 @@ def start_bell(tmp_path: Path) -> Iterator[Callable[..., Bell]]:
     def start(**settings: str) -> Bell:
         folder = tmp_path / f"bell{len(started)}"
         folder.mkdir()
-        bell = Bell(folder, **settings)
+        bell = Bell(folder, None, **settings)
         started.append(bell)
         return bell.start()
 

@@ -3,6 +3,7 @@
 import struct
 
 import pytest
+
 from bell import BROWSER, Bell
 
 HEADERS = {
