@@ -4,14 +4,11 @@ import gc
 import os
 from collections.abc import Mapping
 
-import apsw
-
 from little_bell import __version__
 from little_bell.config import Config
 from little_bell.errors import StartError, StoreError
 from little_bell.ops.logs import ERROR, INFO, Log
 from little_bell.store.checkpoint import Checkpointer
-from little_bell.store.database import migrate, open_writer
 from little_bell.store.lock import Lock
 from little_bell.store.memory import Limits
 from little_bell.store.recorder import Recorder
@@ -35,18 +32,15 @@ def open_store(config: Config) -> tuple[Lock, Writer]:
             f"cannot write beside {path} ({error.strerror}): make the folder writable, or set "
             "DATABASE_URL"
         ) from None
+    limits = Limits(
+        int(config.instant_seconds * 1000),
+        config.max_hits_per_email_hour,
+        config.max_new_agents_per_hour,
+        config.max_new_links_per_hour,
+    )
     try:
-        connection = open_writer(path)
-        migrate(connection)
-        connection.close()
-        limits = Limits(
-            int(config.instant_seconds * 1000),
-            config.max_hits_per_email_hour,
-            config.max_new_agents_per_hour,
-            config.max_new_links_per_hour,
-        )
         return lock, Writer(path, limits)
-    except (apsw.Error, StoreError) as error:
+    except StoreError as error:
         lock.release()
         raise StartError(
             f"cannot use {path} ({error}): make the file writable, or set DATABASE_URL"
@@ -99,7 +93,7 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
     log.flush()
     gc.collect()
     gc.freeze()
-    # Nearly all garbage here goes by reference count: look for cycles more rarely (5 % of the time).
+    # Nearly all garbage goes by reference count: look for cycles more rarely (5 % of the time).
     gc.set_threshold(20_000, 50, 100)
     try:
         server.run()

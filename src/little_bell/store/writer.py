@@ -6,7 +6,7 @@ from typing import NamedTuple
 import apsw
 
 from little_bell.errors import DataError
-from little_bell.store.database import open_writer, store_error
+from little_bell.store.database import migrate, open_writer, store_error
 from little_bell.store.memory import Limits, Memory
 from little_bell.store.statements import load
 from little_bell.store.tenants import Numbers, Tenant
@@ -45,7 +45,10 @@ class Writer:
     """Not safe for threads: it belongs to the fast lane."""
 
     def __init__(self, path: str, limits: Limits | None = None, vfs: str | None = None) -> None:
-        """Open a migrated database. Raises StoreError."""
+        """Open the database; make it or bring its schema up to date where need be.
+
+        Raises StoreError, or StartError where the file is not ours to write.
+        """
         self.path = path
         self.vfs = vfs
         self.memory = Memory(limits or Limits())
@@ -53,6 +56,7 @@ class Writer:
         self.attempt: Attempt | None = None
         try:
             self._connect()
+            migrate(self.connection)
             self._read_tenants()
         except apsw.Error as error:
             raise store_error(error) from error

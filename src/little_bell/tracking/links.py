@@ -12,12 +12,23 @@ REDIRECT_HEADERS = (
 )
 
 
+def warm_up() -> None:
+    """Import what links need. Late: 3 MB that a bell which never rang does without; but before
+    the first click, which would wait for it."""
+    import urllib.parse
+
+    import ada_url
+
+    ada_url.parse_url("https://example.com/", ("href",))
+    urllib.parse.quote("")
+
+
 def query_value(query: bytes, name: str) -> str | None:
     """The first value of a query parameter, form-decoded, or None where there is none.
 
     Raises Refused (400) where the value is not UTF-8.
     """
-    from urllib.parse import unquote_to_bytes  # late: most hits are opens
+    from urllib.parse import unquote_to_bytes
 
     wanted = name.encode("ascii")
     for pair in query.split(b"&"):
@@ -37,7 +48,7 @@ def canonical(url: str | None) -> str:
     redirect will read it. Raises Refused (400) for anything but absolute http and https URLs
     without user or password.
     """
-    import ada_url  # late: 2.4 MB that a server of opens alone does not need
+    import ada_url
 
     if url is None or not url.strip():
         raise Refused(400, "the url is missing", "url")

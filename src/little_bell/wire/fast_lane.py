@@ -1,5 +1,6 @@
 """The fast lane: decides each request and, once a tick, records what was decided."""
 
+import _thread
 from collections.abc import Iterable
 from time import monotonic, perf_counter, time
 
@@ -22,7 +23,7 @@ from little_bell.tracking.hit import (
     parse_id,
     user_agent_text,
 )
-from little_bell.tracking.links import REDIRECT_HEADERS, canonical, query_value
+from little_bell.tracking.links import REDIRECT_HEADERS, canonical, query_value, warm_up
 from little_bell.tracking.pixel import GIF
 from little_bell.tracking.pixel import HEADERS as PIXEL_HEADERS
 from little_bell.tracking.rules import RELAY_RANGES, SCANNER_RANGES
@@ -76,6 +77,7 @@ class FastLane:
         self.scanners = parse_networks(SCANNER_RANGES)
         self.sources: dict[bytes, tuple[bytes, int]] = {}
         self.reason: str | None = None  # why events wait, as last said in the log
+        self.warm = False  # what clicks need is imported
         self.now = time()
         self.now_ms = int(self.now * 1000)
         # What the tick decided so far.
@@ -127,6 +129,9 @@ class FastLane:
             hits.clear()
             emails.clear()
             self.creations.clear()
+            if not self.warm:
+                self.warm = True
+                _thread.start_new_thread(warm_up, ())
         if self.recorder.reason is not self.reason:
             self._disk_changed()
         if self.recorder.reason is not None:
