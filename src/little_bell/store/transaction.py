@@ -56,6 +56,7 @@ class Transaction:
     """Reads what it needs, keeps what changes, writes it with `flush`; `undo` forgets it."""
 
     __slots__ = (
+        "clicked",
         "created",
         "cursor",
         "events",
@@ -73,6 +74,7 @@ class Transaction:
         self.snapshots: dict[int, Numbers] = {}  # of tenants, before
         self.created: list[Tenant] = []
         self.states: dict[tuple[int, int], EmailState] = {}  # those that change
+        self.clicked: set[tuple[int, int]] = set()  # of states: also by clicks
         self.pairs: dict[tuple[int, int, int], EmailLink] = {}
         self.events: list[tuple[object, ...]] = []
         self.figures = Figures()
@@ -157,6 +159,7 @@ class Transaction:
                 class_, reasons = MACHINE, reasons | INSTANT
             if self._burst(hit, state, link):
                 class_, reasons = MACHINE, reasons | BURST
+            self.clicked.add((hit.tenant, hit.email))
             prev = state.head_click
             pair = self._pair(hit.tenant, hit.email, link)
             project_click(state, pair, link, hit.at, class_, self.figures)
@@ -285,6 +288,25 @@ class Transaction:
         self._flush_events()
         if self.states:
             self.cursor.executemany(
+                SQL["update_opens"],
+                [
+                    (
+                        state.opens,
+                        state.machine_opens,
+                        state.first_open,
+                        state.last_open,
+                        state.first_machine_open,
+                        state.last_machine_open,
+                        state.head_open,
+                        state.tenant,
+                        state.email,
+                    )
+                    for key, state in self.states.items()
+                    if key not in self.clicked
+                ],
+            )
+        if self.clicked:
+            self.cursor.executemany(
                 SQL["update_state"],
                 [
                     (
@@ -306,7 +328,7 @@ class Transaction:
                         state.tenant,
                         state.email,
                     )
-                    for state in self.states.values()
+                    for state in map(self.states.__getitem__, self.clicked)
                 ],
             )
         if self.pairs:

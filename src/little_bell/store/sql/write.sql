@@ -52,6 +52,13 @@ SET flags = ?, opens = ?, machine_opens = ?, clicks = ?, machine_clicks = ?,
     head_open = ?, head_click = ?
 WHERE tenant = ? AND email = ?;
 
+-- name: update_opens
+-- The same where it was opened alone.
+UPDATE states
+SET opens = ?, machine_opens = ?, first_open = ?, last_open = ?,
+    first_machine_open = ?, last_machine_open = ?, head_open = ?
+WHERE tenant = ? AND email = ?;
+
 -- name: insert_event
 -- One line of the log.
 INSERT INTO events
