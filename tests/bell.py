@@ -1,15 +1,21 @@
 """A real Little Bell: a process on a free port, with a database file of its own."""
 
 import http.client
+import itertools
 import json
 import os
+import re
 import signal
+import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 BROWSER = (
@@ -142,3 +148,156 @@ def read_rows(path: Path, sql: str, *values: object) -> Iterator[tuple[Any, ...]
         yield from connection.execute(sql, values)
     finally:
         connection.close()
+
+
+# For the tests of endpoints and wire.
+
+NAMES = itertools.count(1)
+STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) [ -~]+")
+HEADER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([\t -~]*)")
+
+
+@contextmanager
+def serving(folder: Path, **settings: str) -> Iterator[Bell]:
+    """A server for as long as the `with` block lasts: for fixtures that tests share."""
+    bell = Bell(folder, **settings).start()
+    try:
+        yield bell
+    finally:
+        bell.end()
+
+
+def fresh_tenant() -> str:
+    """A tenant that no test used yet, where tests share a server."""
+    return f"tenant{next(NAMES)}"
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 20) -> None:
+    """Wait until something holds; fails when it does not come true in time."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def dump(database: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table."""
+    tables = [name for (name,) in read_rows(database, "SELECT name FROM sqlite_schema")]
+    return {
+        name: list(read_rows(database, f"SELECT * FROM {name} ORDER BY 1, 2"))
+        for name in tables
+        if not name.startswith("sqlite_")
+    }
+
+
+def events(bell: Bell, tenant: str) -> list[tuple[int, str]]:
+    """A tenant's log: (email, open or click)."""
+    rows = bell.rows(
+        "SELECT email, kind FROM events JOIN tenants USING (tenant) WHERE name = ? ORDER BY seq",
+        tenant,
+    )
+    return [(email, ("open", "click", "capped")[kind]) for email, kind in rows]
+
+
+def raw_request(
+    target: str = "/health",
+    *lines: str,
+    method: str = "GET",
+    body: bytes | None = None,
+    version: str = "1.1",
+) -> bytes:
+    """A request as bytes; `lines` are whole header lines beside Host and Content-Length."""
+    head = [f"{method} {target} HTTP/{version}", "Host: bell", *lines]
+    if body is not None:
+        head.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*head, "", ""]).encode("latin-1") + (body or b"")
+
+
+class Line:
+    """A raw connection: any bytes out, whole answers in."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1", receive_buffer: int = 0) -> None:
+        """`receive_buffer` bounds what the kernel takes for a client that does not read."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(20)
+        self.socket.connect((host, port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def no_more(self) -> None:
+        """Half-close: nothing more will be sent."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Close with a RST, as a client that crashed."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def _more(self) -> bool:
+        """Read; False at the end. A reset is an end as well."""
+        try:
+            data = self.socket.recv(65536)
+        except ConnectionError:
+            return False
+        self.buffer += data
+        return bool(data)
+
+    def answer(self, head_only: bool = False) -> Answer:
+        """The next whole answer, its form checked (RFC 9112). `head_only`: it answers a HEAD."""
+        while b"\r\n\r\n" not in self.buffer:
+            assert self._more(), f"the connection ended without a whole answer: {self.buffer!r}"
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        first, *lines = head.split(b"\r\n")
+        status_line = STATUS_LINE.fullmatch(first)
+        assert status_line, first
+        headers: dict[str, str] = {}
+        for line in lines:
+            header = HEADER_LINE.fullmatch(line)
+            assert header, line
+            name = header[1].decode().lower()
+            assert name not in headers, f"{name} twice"
+            headers[name] = header[2].decode()
+        status = int(status_line[1])
+        if status < 200 or status == 204:
+            assert "content-length" not in headers
+            return Answer(status, headers, b"")
+        size = 0 if head_only else int(headers["content-length"])
+        while len(self.buffer) < size:
+            assert self._more(), "the connection ended within a body"
+        body, self.buffer = self.buffer[:size], self.buffer[size:]
+        return Answer(status, headers, body)
+
+    def rest(self) -> bytes:
+        """Whatever still comes until the server closes."""
+        while self._more():
+            pass
+        return self.buffer
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server closed, without another byte. Waits for it."""
+        return self.rest() == b""
+
+
+def exchange(bell: Bell, data: bytes) -> Answer:
+    """Send bytes on a connection of their own; the first answer."""
+    with Line(bell.port) as line:
+        line.send(data)
+        return line.answer()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bell import read_rows
 from little_bell.store import queries
-from little_bell.store.database import migrate, open_reader, open_writer
+from little_bell.store.database import open_reader
 from little_bell.store.memory import Limits
 from little_bell.store.projection import BUCKET
 from little_bell.store.replay import replay
@@ -37,9 +37,6 @@ class Store:
 
     def __init__(self, path: Path, limits: Limits | None = None) -> None:
         self.path = str(path)
-        connection = open_writer(self.path)
-        migrate(connection)
-        connection.close()
         self.writer = Writer(self.path, limits)
 
     def create(self, n: int = 1, tenant: str = "acme", campaign: str | None = None) -> None:

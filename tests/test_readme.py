@@ -14,7 +14,6 @@ from little_bell.ops.health import Health
 from little_bell.ops.logs import Log
 from little_bell.ops.metrics import Counters
 from little_bell.store.checkpoint import Checkpointer
-from little_bell.store.database import migrate, open_writer
 from little_bell.store.recorder import Recorder
 from little_bell.store.writer import Writer
 from little_bell.wire.routes import ROUTES
@@ -113,9 +112,6 @@ def test_usage_names_each_setting_route_command_and_metric(tmp_path: Path) -> No
     for command in ("serve", "status", "version", "help"):
         assert f"| `little-bell {command}` |" in USAGE
     path = str(tmp_path / "t.db")
-    connection = open_writer(path)
-    migrate(connection)
-    connection.close()
     recorder = Recorder(Writer(path), 0)
     health = Health(Counters(), recorder, Checkpointer(recorder.writer, 1 << 22), Log(100))
     for metric in health.metrics():

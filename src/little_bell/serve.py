@@ -16,7 +16,8 @@ from little_bell.store.writer import Writer
 from little_bell.wire import control
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane
-from little_bell.wire.server import BACKLOG, Server, bind
+from little_bell.wire.listener import BACKLOG, bind
+from little_bell.wire.server import Server
 
 
 def open_store(config: Config) -> tuple[Lock, Writer]:

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from time import monotonic, perf_counter
 
 from little_bell.config import Config
-from little_bell.errors import Refused, StartError
+from little_bell.errors import Refused
 from little_bell.ops.logs import INFO, WARN
 from little_bell.wire.answers import problem
 from little_bell.wire.connection import Connection, Later
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane
 from little_bell.wire.http import CONTINUE, BadRequest, Request
+from little_bell.wire.listener import packed
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -30,48 +31,9 @@ PER_TICK = 256  # requests decided in a tick
 WAITING_PER_TICK = PER_TICK // PER_CONNECTION
 PENDING = 16 << 20  # bytes of unfinished requests, all connections together
 ACCEPTS = 64  # connections accepted in a tick
-BACKLOG = 1024  # connections that the kernel holds for us
 LINGER = 2.0  # seconds a refused client has to stop sending
 STOP = 8.0  # seconds that requests under way have to end after SIGTERM
 GRACE = 0.2  # seconds in which requests already sent are still read after SIGTERM
-
-LOOPBACK = b"\x7f\x00\x00\x01"  # the peer of a unix socket
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A TCP listener, not yet listening. Raises StartError."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # Inherited by accepted sockets: answers leave at once.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setblocking(False)
-        listener.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            reason = f"port {port} is taken: stop the other program or set PORT"
-        elif error.errno == errno.EACCES:
-            reason = f"port {port} is not allowed for this user: set PORT to 1024 or more"
-        else:
-            reason = f"cannot listen on {host}:{port} ({error.strerror}): set HOST and PORT"
-        raise StartError(reason) from None
-    return listener
-
-
-def packed(address: object) -> bytes:
-    """A peer's address as bytes; IPv4-mapped IPv6 as IPv4."""
-    if isinstance(address, tuple):
-        host = str(address[0]).partition("%")[0]
-        if ":" in host:
-            found = socket.inet_pton(socket.AF_INET6, host)
-            return found[12:] if found.startswith(b"\0" * 10 + b"\xff\xff") else found
-        return socket.inet_pton(socket.AF_INET, host)
-    return LOOPBACK
 
 
 def answer_bytes(answer: bytes | Later) -> bytes:
