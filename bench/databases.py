@@ -1,0 +1,139 @@
+"""Database files to measure on: written by Little Bell's own store, without a server."""
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from bench.plan import Plan
+from bench.programs import BROWSER, TENANT
+from little_bell.store.database import migrate, open_writer
+from little_bell.store.writer import Writer
+from little_bell.tracking.email import NewEmail
+from little_bell.tracking.hit import OPEN, Hit
+
+BATCH = 500  # emails or hits of one transaction
+CAMPAIGN = 5_000  # emails of one campaign
+WAL_PAGES = 20_000  # of the write-ahead log, before it is moved into the file
+SPAN = 30 * 86_400_000  # milliseconds over which events are spread, up to now
+SOURCE = b"\x7f\x00\x00"  # 127.0.0.0/24
+
+
+def create(path: Path) -> Writer:
+    """A new, empty database, open to write."""
+    connection = open_writer(str(path))
+    migrate(connection)
+    connection.close()
+    return Writer(str(path))
+
+
+def begun() -> int:
+    """When the oldest email was created, in ms since the epoch."""
+    return int(time.time() * 1000) - SPAN
+
+
+def announcement(n: int) -> NewEmail:
+    """The n-th email, from 0."""
+    return NewEmail(
+        TENANT,
+        f"News of the month, number {n}",
+        f"reader{n}@example.com",
+        f"campaign-{n // CAMPAIGN}",
+        None,
+    )
+
+
+def seed(writer: Writer, emails: int) -> None:
+    """Create emails 1 to `emails` of the one tenant."""
+    at = begun()
+    for first in range(0, emails, BATCH):
+        last = min(first + BATCH, emails)
+        writer.write(at, [announcement(n) for n in range(first, last)], [])
+        if writer.wal_pages > WAL_PAGES:
+            writer.checkpoint("truncate")
+    writer.checkpoint("truncate")
+
+
+def grow(writer: Writer, chosen: Iterator[int], events: int) -> None:
+    """Open emails in this order, at times spread evenly from their creation to now."""
+    at = begun()
+    step = SPAN / events
+    for first in range(0, events, BATCH):
+        batch = islice(chosen, min(BATCH, events - first))
+        hits = [
+            Hit(1, email, OPEN, at + int(n * step), 0, BROWSER, SOURCE, None)
+            for n, email in enumerate(batch, first)
+        ]
+        writer.write(at, [], hits)
+        if writer.wal_pages > WAL_PAGES:
+            writer.checkpoint("truncate")
+    writer.checkpoint("truncate")
+
+
+def at_random(emails: int) -> Iterator[int]:
+    """Emails, uniformly at random and without end, the same in every run."""
+    pick = random.Random(1)
+    while True:
+        yield int(pick.random() * emails) + 1
+
+
+def count_events(path: Path) -> int:
+    """Rows of the log, by a connection that recovers what a kill left behind."""
+    connection = open_writer(str(path))
+    try:
+        return int(connection.execute("SELECT count(*) FROM events").get)
+    finally:
+        connection.close()
+
+
+def warm(path: Path) -> None:
+    """Read a file once, so that it is in the system's memory."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
+
+
+class Databases:
+    """Files that sections share; each is made when it is first asked for."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.copies = 0
+
+    def seeded(self, emails: int) -> Path:
+        """Emails and not one event. Not to be written: copy it."""
+        path = self.folder / f"seeded-{emails}.db"
+        if not path.exists():
+            writer = create(path)
+            seed(writer, emails)
+            writer.close()
+        return path
+
+    def grown(self) -> Path:
+        """The plan's many events over its many emails, uniformly at random."""
+        path = self.folder / "grown.db"
+        if not path.exists():
+            shutil.copyfile(self.seeded(self.plan.grown_emails), path)
+            writer = Writer(str(path))
+            grow(writer, at_random(self.plan.grown_emails), self.plan.grown_events)
+            writer.close()
+        return path
+
+    def copy(self, path: Path) -> Path:
+        """A copy that may be written, flushed to the disk, in a folder of its own."""
+        self.copies += 1
+        folder = self.folder / f"copy{self.copies}"
+        folder.mkdir()
+        target = folder / "tracking.db"
+        shutil.copyfile(path, target)
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+        return target
+
+    def discard(self, copy: Path) -> None:
+        """Remove a copy."""
+        shutil.rmtree(copy.parent, ignore_errors=True)
