@@ -13,7 +13,20 @@ SQL = load("write.sql")
 
 VERDICTS = 4096  # user agents whose verdict is kept
 HOT = 4096  # emails with many hits whose hour is counted
+CLICKED = 256  # emails whose last clicks are kept, at most BURST_LOOK_BACK of each
 STATES = 4096  # emails whose state is kept, the ones hit last: some 400 bytes each
+
+
+class Click(NamedTuple):
+    """One click of an email's chain."""
+
+    seq: int
+    at: int
+    link: int
+    address: bytes
+    prev: int | None
+    class_: int
+    reasons: int
 
 
 class Limits(NamedTuple):
@@ -26,7 +39,7 @@ class Limits(NamedTuple):
 
 
 class Memory:
-    """Tenants, dictionaries, verdicts of user agents, and emails near their cap."""
+    """Tenants, dictionaries, verdicts of user agents, and emails that were hit of late."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -42,6 +55,7 @@ class Memory:
         )
         self.verdicts: dict[str, Verdict] = {}
         self.states: dict[tuple[int, int], EmailState] = {}
+        self.clicks: dict[tuple[int, int], list[Click]] = {}  # newest last
         # (tenant, email): (hour, hits in it, seq of the capped row or 0)
         self.hot: dict[tuple[int, int], tuple[int, int, int]] = {}
 
@@ -67,6 +81,7 @@ class Memory:
         """What the transaction learnt was never so; `states` are what it changed."""
         for key in states:
             self.states.pop(key, None)
+            self.clicks.pop(key, None)
             self.hot.pop(key, None)
         for dictionary in (self.agents, self.links, self.campaigns):
             dictionary.rolled_back()

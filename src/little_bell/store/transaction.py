@@ -1,11 +1,9 @@
 """One tick's transaction: what its emails and hits change, gathered in memory and written once."""
 
-from typing import NamedTuple
-
 import apsw
 
 from little_bell.store.dictionary import HOUR
-from little_bell.store.memory import HOT, Memory
+from little_bell.store.memory import CLICKED, HOT, Click, Memory
 from little_bell.store.projection import (
     DISORDERED,
     EmailLink,
@@ -38,18 +36,6 @@ SQL = load("write.sql")
 # What became of a hit, beside the classes of the rules.
 GONE = -1  # its email was deleted
 OVER_CAP = -2  # its email had too many hits this hour
-
-
-class Click(NamedTuple):
-    """One click of an email's chain."""
-
-    seq: int
-    at: int
-    link: int
-    address: bytes
-    prev: int | None
-    class_: int
-    reasons: int
 
 
 class Transaction:
@@ -162,8 +148,11 @@ class Transaction:
             self.clicked.add((hit.tenant, hit.email))
             prev = state.head_click
             pair = self._pair(hit.tenant, hit.email, link)
+            ordered = state.flags
             project_click(state, pair, link, hit.at, class_, self.figures)
             state.head_click = tenant.last_seq + 1
+            click = Click(tenant.last_seq + 1, hit.at, link, hit.address, prev, class_, reasons)
+            self._clicked(hit, click, state.flags != ordered)
         tenant.last_seq = seq = tenant.last_seq + 1
         self.events.append(
             (
@@ -224,6 +213,27 @@ class Transaction:
         row = self.cursor.execute(SQL["select_click"], (tenant, seq)).fetchone()
         return None if row is None else Click(seq, *row)
 
+    def _last_clicks(self, hit: Hit, state: EmailState) -> list[Click]:
+        """The last clicks of an email, oldest first: those a burst may reach back to."""
+        key = (hit.tenant, hit.email)
+        known = self.memory.clicks.get(key)
+        if known is not None:
+            return known
+        if len(self.memory.clicks) >= CLICKED:
+            self.memory.clicks.clear()
+        self._flush_events()  # some may be of this very transaction
+        ordered = not state.flags & DISORDERED
+        found: list[Click] = []
+        click = self._click(hit.tenant, state.head_click)
+        while click is not None and len(found) < BURST_LOOK_BACK:
+            if ordered and click.at < hit.at - BURST_WINDOW:
+                break
+            found.append(click)
+            click = self._click(hit.tenant, click.prev)
+        found.reverse()
+        self.memory.clicks[key] = found
+        return found
+
     def _burst(self, hit: Hit, state: EmailState, link: int) -> bool:
         """Whether this click completes a burst; judges the earlier ones of it again."""
         if state.clicks + state.machine_clicks < BURST_LINKS - 1:
@@ -232,36 +242,47 @@ class Transaction:
         newest = max(state.last_click or 0, state.last_machine_click or 0)
         if ordered and newest < hit.at - BURST_WINDOW:
             return False
-        self._flush_events()
-        links = {link}
-        same: list[Click] = []
-        click = self._click(hit.tenant, state.head_click)
-        for _ in range(BURST_LOOK_BACK):
-            if click is None or (ordered and click.at < hit.at - BURST_WINDOW):
-                break
-            if abs(hit.at - click.at) <= BURST_WINDOW and click.address == hit.address:
-                links.add(click.link)
-                same.append(click)
-            click = self._click(hit.tenant, click.prev)
-        if len(links) < BURST_LINKS:
+        same = [
+            click
+            for click in self._last_clicks(hit, state)
+            if abs(hit.at - click.at) <= BURST_WINDOW and click.address == hit.address
+        ]
+        if len({link, *(click.link for click in same)}) < BURST_LINKS:
             return False
-        self._judge_again(state, same)
+        again = [click for click in same if not click.reasons & BURST]
+        if again:
+            self._judge_again(state, again)
         return True
+
+    def _clicked(self, hit: Hit, click: Click, disordered: bool) -> None:
+        """Remember a click among the last of its email, where these are known."""
+        key = (hit.tenant, hit.email)
+        known = self.memory.clicks.get(key)
+        if known is not None:
+            if disordered:  # from now on more of the chain counts than was read
+                del self.memory.clicks[key]
+                return
+            known.append(click)
+            if len(known) > BURST_LOOK_BACK:
+                del known[0]
 
     def _judge_again(self, state: EmailState, clicks: list[Click]) -> None:
         """Mark earlier clicks of a burst and move what they had counted for."""
+        self._flush_events()
         withdrawn: list[tuple[int, int]] = []
         pairs: dict[int, EmailLink] = {}
+        known = self.memory.clicks[state.tenant, state.email]
         for click in clicks:
             if click.class_ != MACHINE:
                 pair = pairs[click.link] = self._pair(state.tenant, state.email, click.link)
                 withdraw_click(state, pair, click.link, click.at, self.figures)
                 withdrawn.append((click.at, click.link))
-            if not click.reasons & BURST:
-                self.cursor.execute(
-                    SQL["revise_event"],
-                    (MACHINE, click.reasons | BURST, VERSION, state.tenant, click.seq),
-                )
+            judged = click._replace(class_=MACHINE, reasons=click.reasons | BURST)
+            known[known.index(click)] = judged
+            self.cursor.execute(
+                SQL["revise_event"],
+                (MACHINE, judged.reasons, VERSION, state.tenant, click.seq),
+            )
         if not withdrawn:
             return
         oldest = min(withdrawn)[0]

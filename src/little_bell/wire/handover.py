@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from time import monotonic, sleep
 
 MAX_MESSAGE = 131_072  # bytes: a head, and the largest body that is read before handing over
 IN_FLIGHT = 256  # requests that the slow lane may hold at once
@@ -99,12 +100,16 @@ class SlowLane:
             self.leaving.append(self.pid)
             self.in_flight = 0
 
-    def stop(self) -> None:
-        """End what still runs."""
+    def stop(self, seconds: float) -> None:
+        """Let the process end; after so many seconds end it."""
         self.let_go()
+        deadline = monotonic() + seconds
+        while self.leaving and monotonic() < deadline:
+            sleep(0.01)
+            self.sweep(monotonic())
         for pid in self.leaving:
             try:
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
             except (ProcessLookupError, ChildProcessError):
                 pass

@@ -369,7 +369,7 @@ class Server:
                     self._drop(connection)
         for connection in list(self.connections):
             self._drop(connection)
-        self.slow.stop()
+        self.slow.stop(max(1.0, self.stop_at - monotonic()))
         self._watch_slow_lane()
         signal.set_wakeup_fd(-1)
         for end in self.wakers:
