@@ -160,9 +160,9 @@ HEADER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([\t -~]*)")
 @contextmanager
 def serving(folder: Path, **settings: str) -> Iterator[Bell]:
     """A server for as long as the `with` block lasts: for fixtures that tests share."""
-    bell = Bell(folder, **settings).start()
+    bell = Bell(folder, None, **settings)
     try:
-        yield bell
+        yield bell.start()
     finally:
         bell.end()
 
@@ -223,7 +223,11 @@ class Line:
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(20)
-        self.socket.connect((host, port))
+        try:
+            self.socket.connect((host, port))
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 

@@ -47,7 +47,7 @@ class Health:
         }
         if reason is not None:
             report["reason"] = reason
-            report["events_waiting"] = len(self.recorder.waiting)
+            report["events_waiting"] = self.recorder.events_waiting
         return report
 
     def wal_bytes(self) -> int:
@@ -130,7 +130,9 @@ class Health:
                 "Answers sent before their event was safe.",
                 counters.answers_not_durable,
             ),
-            one("events_waiting", "gauge", "Events that wait for the disk.", len(recorder.waiting)),
+            one(
+                "events_waiting", "gauge", "Events that wait for the disk.", recorder.events_waiting
+            ),
             one(
                 "events_dropped_total",
                 "counter",

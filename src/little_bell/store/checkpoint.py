@@ -11,6 +11,7 @@ from time import perf_counter
 
 import apsw
 
+from little_bell.errors import StoreError
 from little_bell.store.database import PAGE_SIZE
 from little_bell.store.writer import Writer
 
@@ -33,7 +34,7 @@ class Checkpointer:
         self.count = 0
         self.longest = 0.0  # seconds that the fast lane's own part took at most
         self.again_at = 0.0  # monotonic
-        self.error: str | None = None
+        self.error: apsw.Error | None = None  # of the last round
         self.asked = False
 
     def ask(self) -> None:
@@ -41,7 +42,11 @@ class Checkpointer:
         self.asked = True
 
     def step(self, now: float) -> None:
-        """Start a round, or finish it. `now` is monotonic seconds."""
+        """Start a round, or finish it. `now` is monotonic seconds.
+
+        Raises StoreError after an I/O error: then no checkpoint can be trusted, see
+        `Writer.reopen`.
+        """
         if self.running or not self.writer.wal_pages:
             return
         if (self.writer.wal_pages < START and not self.asked) or now < self.again_at:
@@ -51,7 +56,7 @@ class Checkpointer:
             return
         left, self.left = self.left, None
         if self.error is not None:
-            self.again_at, self.rounds = now + AGAIN, 0
+            self._failed(self.error, now)
             return
         behind = self.writer.wal_pages - left
         if behind > SHORT and self.rounds < ROUNDS and self.writer.wal_pages < self.cap:
@@ -76,7 +81,7 @@ class Checkpointer:
             finally:
                 connection.close()
         except apsw.Error as error:
-            self.error = str(error)
+            self.error = error
         self.left = moved
         self.running = False
 
@@ -84,9 +89,9 @@ class Checkpointer:
         started = perf_counter()
         try:
             done = self.writer.checkpoint(mode)
-        except apsw.Error as error:  # the WAL still holds everything
-            self.error = str(error)
-            done = False
+        except apsw.Error as error:
+            self._failed(error, now)
+            return
         finally:
             self.longest = max(self.longest, perf_counter() - started)
         self.rounds = 0
@@ -95,6 +100,12 @@ class Checkpointer:
             self.asked = False
         else:
             self.again_at = now + AGAIN
+
+    def _failed(self, error: apsw.Error, now: float) -> None:
+        """Try again later, unless pages may be lost."""
+        self.again_at, self.rounds = now + AGAIN, 0
+        if isinstance(error, apsw.IOError):
+            raise StoreError(f"checkpoint: {error}", reopen=True) from error
 
     def wait(self) -> None:
         """Let a round under way end; at most a moment, since it moves one WAL."""

@@ -36,10 +36,10 @@ def store_error(error: Exception) -> StoreError:
     return StoreError(f"database: {error}", reopen=True)
 
 
-def open_writer(path: str, vfs: str | None = None) -> apsw.Connection:
+def open_writer(path: str, vfs: str | None = None, alone: bool = False) -> apsw.Connection:
     """The one connection that writes: WAL, every commit synced, no checkpoint on its own.
 
-    Raises apsw errors.
+    `alone`: no other connection may be open, and the WAL is read afresh. Raises apsw errors.
     """
     version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
     if version < OLDEST_SQLITE:
@@ -49,6 +49,8 @@ def open_writer(path: str, vfs: str | None = None) -> apsw.Connection:
     # NOMUTEX: one thread uses it, and never two at once.
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX
     connection = apsw.Connection(path, flags, vfs, statementcachesize=64)
+    if alone:  # before the first access: the index of the WAL is kept in this process
+        connection.pragma("locking_mode", "exclusive")
     # Before the first page is written. Small pages: an open changes some 40 bytes of one page at
     # random, and the WAL takes, checks and syncs pages whole (measured: 1.2 x the opens of 4,096).
     connection.pragma("page_size", PAGE_SIZE)

@@ -9,6 +9,7 @@ from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import Hit
 
 RETRY = 0.25  # seconds between two looks at a disk that failed
+MAX_TRIES = 1000  # batches at the end of the server
 RETRY_BATCH = 500  # hits of one transaction while the backlog is written
 
 
@@ -24,7 +25,12 @@ REFUSED = (0, 0)  # in place of (tenant, email)
 
 
 class Recorder:
-    """Durable while `reason` is None; then `/health` says why not, and hits wait in memory."""
+    """Durable while `reason` is None; then `/health` says why not, and hits wait in memory.
+
+    After an I/O error the transaction under way is in doubt: it is in the file or it is not. Its
+    hits are kept apart (`doubted`) until a new connection has settled that; nothing is written
+    before.
+    """
 
     def __init__(self, writer: Writer, waiting_bytes: int) -> None:
         """`waiting_bytes` bounds the memory of the hits that wait."""
@@ -33,10 +39,10 @@ class Recorder:
         self.reason: str | None = None
         self.waiting: list[Hit] = []
         self.waiting_size = 0
+        self.doubted: list[Hit] = []
+        self.must_reopen = False
         self.dropped = 0  # hits lost because too many waited
         self.refused = 0  # rows that the database refused
-        self.must_reopen = False
-        self.in_doubt = 0  # hits at the head of the queue that a failed commit may have written
         self.retry_at = 0.0  # monotonic
 
     def record(self, at: int, emails: list[NewEmail], hits: list[Hit], now: float) -> Recorded:
@@ -48,10 +54,23 @@ class Recorder:
             try:
                 return Recorded(True, self._write_or_reopen(at, emails, hits))
             except StoreError as error:
-                self._degrade(error, now)
-                self.in_doubt = len(hits) if error.reopen else 0
-        self._wait(hits)
+                self.degrade(error, now)
+            if self.must_reopen:
+                self.doubted = list(hits)
+                return Recorded(False, NOTHING)
+        for hit in hits:
+            if self.waiting_size + hit.size > self.limit:
+                self.dropped += 1
+            else:
+                self.waiting.append(hit)
+                self.waiting_size += hit.size
         return Recorded(False, NOTHING)
+
+    def degrade(self, error: StoreError, now: float) -> None:
+        """From now on hits wait, until `retry` finds that the disk is back."""
+        self.reason = str(error)
+        self.must_reopen = self.must_reopen or error.reopen
+        self.retry_at = now + RETRY
 
     def _write_or_reopen(self, at: int, emails: list[NewEmail], hits: list[Hit]) -> Written:
         """Write; after an I/O error once more, on a new connection that settled the doubt."""
@@ -60,7 +79,10 @@ class Recorder:
         except StoreError as error:
             if not error.reopen:
                 raise
-        return self.writer.reopen() or self._write(at, emails, hits)
+        self.must_reopen = True
+        written = self.writer.reopen()
+        self.must_reopen = False
+        return written or self._write(at, emails, hits)
 
     def _write(self, at: int, emails: list[NewEmail], hits: list[Hit]) -> Written:
         """Write; where the database refuses a value, without the rows that cannot be written."""
@@ -77,19 +99,6 @@ class Recorder:
             [next(judged) if hit in good_hits else GONE for hit in hits],
         )
 
-    def _degrade(self, error: StoreError, now: float) -> None:
-        self.reason = str(error)
-        self.must_reopen = self.must_reopen or error.reopen
-        self.retry_at = now + RETRY
-
-    def _wait(self, hits: list[Hit]) -> None:
-        for hit in hits:
-            if self.waiting_size + hit.size > self.limit:
-                self.dropped += 1
-            else:
-                self.waiting.append(hit)
-                self.waiting_size += hit.size
-
     def retry(self, now: float) -> list[tuple[Hit, int]]:
         """Look whether the disk is back and write one batch of what waits.
 
@@ -98,44 +107,60 @@ class Recorder:
         """
         if self.reason is None or now < self.retry_at:
             return []
-        self.retry_at = now + RETRY
         try:
-            if self.must_reopen:
-                doubted = self.writer.reopen()
-                self.must_reopen = False
-                in_doubt, self.in_doubt = self.in_doubt, 0
-                if doubted is not None:
-                    return list(zip(self._take(in_doubt), doubted.classes, strict=True))
-            if not self.waiting:
-                self.writer.probe()
-                self.reason = None
-                return []
-            batch = self.waiting[:RETRY_BATCH]
-            written = self._write(batch[0].at, [], batch)
-            self._take(len(batch))
-            self.retry_at = now
-            if not self.waiting:
-                self.reason = None
+            written = self._settle() if self.must_reopen else self._write_waiting()
         except StoreError as error:
-            self.reason = str(error)
-            self.must_reopen = self.must_reopen or error.reopen
-            if error.reopen:
-                self.in_doubt = min(RETRY_BATCH, len(self.waiting))
+            self.degrade(error, now)
             return []
+        self.retry_at = now
+        return written
+
+    def _settle(self) -> list[tuple[Hit, int]]:
+        """Reopen; the hits in doubt were written, or else wait in front of all others."""
+        written = self.writer.reopen()
+        self.must_reopen = False
+        doubted, self.doubted = self.doubted, []
+        if written is not None:
+            return list(zip(doubted, written.classes, strict=True))
+        self._put_back(doubted)
+        return []
+
+    def _write_waiting(self) -> list[tuple[Hit, int]]:
+        """Write the oldest hits that wait; where none does, see whether the disk takes a write."""
+        if not self.waiting:
+            self.writer.probe()
+            self.reason = None
+            return []
+        batch = self.waiting[:RETRY_BATCH]
+        del self.waiting[:RETRY_BATCH]
+        self.waiting_size -= sum(hit.size for hit in batch)
+        try:
+            written = self._write(batch[0].at, [], batch)
+        except StoreError as error:
+            if error.reopen:
+                self.doubted = batch
+            else:
+                self._put_back(batch)
+            raise
+        if not self.waiting:
+            self.reason = None
         return list(zip(batch, written.classes, strict=True))
 
-    def _take(self, n: int) -> list[Hit]:
-        """The oldest hits that wait, which wait no longer."""
-        taken = self.waiting[:n]
-        del self.waiting[:n]
-        self.waiting_size -= sum(hit.size for hit in taken)
-        return taken
+    def _put_back(self, hits: list[Hit]) -> None:
+        self.waiting[:0] = hits
+        self.waiting_size += sum(hit.size for hit in hits)
+
+    @property
+    def events_waiting(self) -> int:
+        return len(self.waiting) + len(self.doubted)
 
     def close(self) -> int:
         """Write what waits, if the disk lets us; returns how many events are lost."""
-        while self.waiting:
-            before = len(self.waiting)
-            self.retry(self.retry_at)
-            if len(self.waiting) == before:
+        for _ in range(MAX_TRIES):
+            if not self.events_waiting:
                 break
-        return len(self.waiting)
+            before = self.events_waiting, self.must_reopen
+            self.retry(self.retry_at)
+            if (self.events_waiting, self.must_reopen) == before:
+                break
+        return self.events_waiting

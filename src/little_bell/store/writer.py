@@ -93,9 +93,7 @@ class Writer:
                 [transaction.hit(hit) for hit in hits],
             )
             transaction.flush()
-            for id_ in transaction.snapshots:
-                numbers = self.memory.tenants.by_id[id_].numbers()
-                self.attempt = Attempt(id_, numbers, written)
+            self.attempt = self._attempt(transaction, written)
             self.cursor.execute(SQL["commit"])
         except DRIVER_ERRORS as error:
             self._roll_back(transaction)
@@ -103,8 +101,17 @@ class Writer:
         except BaseException:
             self._roll_back(transaction)
             raise
+        self.attempt = None
         self.memory.committed(transaction.states)
         return written
+
+    def _attempt(self, transaction: Transaction, written: Written) -> Attempt | None:
+        """By what the transaction would be known; None where it only made a cap's row grow."""
+        for id_, before in transaction.snapshots.items():
+            numbers = self.memory.tenants.by_id[id_].numbers()
+            if numbers != before:
+                return Attempt(id_, numbers, written)
+        return None
 
     def accepts(self, at: int, emails: list[NewEmail], hits: list[Hit]) -> bool:
         """Whether the database takes these values; nothing is kept. Raises StoreError."""
@@ -136,6 +143,7 @@ class Writer:
 
     def probe(self) -> None:
         """Write something that changes nothing. Raises StoreError."""
+        self.attempt = None
         try:
             self.cursor.execute(SQL["begin"])
             self.cursor.execute(SQL["probe"])
@@ -147,16 +155,15 @@ class Writer:
     def reopen(self) -> Written | None:
         """A new connection after an I/O error; what was in doubt is settled.
 
-        Returns what the attempt in doubt had written where it turns out committed. After a
-        failed sync the pages that were not written may be marked clean, so everything is
-        checkpointed, which syncs it again in the database itself, before it is trusted.
-        Raises StoreError.
+        Returns what the attempt in doubt had written where it turns out committed.
+        Raises StoreError; then the doubt remains.
         """
         try:
             with contextlib.suppress(apsw.Error):
+                self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 self.connection.close()
+            self._sync_all_again()
             self._connect()
-            self.checkpoint("truncate")
             self._read_tenants()
         except apsw.Error as error:
             raise store_error(error) from error
@@ -167,6 +174,21 @@ class Writer:
         if tenant is None or tenant.numbers() != attempt.numbers:
             return None
         return attempt.written
+
+    def _sync_all_again(self) -> None:
+        """Checkpoint the whole WAL, whatever was checkpointed of it before.
+
+        A page whose sync failed may be marked clean by the kernel, and never reach the disk. That
+        goes for the WAL, and for pages of the database that earlier checkpoints wrote: SQLite syncs
+        these only with the last one. An exclusive connection has a WAL index of its own and begins
+        anew; it needs to be alone.
+        """
+        connection = open_writer(self.path, self.vfs, alone=True)
+        try:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        finally:
+            connection.close()
 
     # Checkpoints
 

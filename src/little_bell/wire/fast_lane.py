@@ -126,16 +126,20 @@ class FastLane:
                 counters.answers_not_durable += len(hits)
                 for creation in self.creations:
                     creation.answer = self._unavailable(creation.request)
-            hits.clear()
-            emails.clear()
-            self.creations.clear()
+            self.forget_tick()
             if not self.warm:
                 self.warm = True
                 _thread.start_new_thread(warm_up, ())
-        if self.recorder.reason is not self.reason:
+        if self.recorder.reason != self.reason:
             self._disk_changed()
         if self.recorder.reason is not None:
             self._recorded(self.recorder.retry(monotonic()))
+
+    def forget_tick(self) -> None:
+        """The next tick begins with nothing."""
+        self.hits.clear()
+        self.emails.clear()
+        self.creations.clear()
 
     def _disk_changed(self) -> None:
         """Say once that the disk fails, and once that it is back."""

@@ -29,7 +29,13 @@ REASON_PHRASES = {
     500: "Internal Server Error",
     501: "Not Implemented",
     503: "Service Unavailable",
+    505: "HTTP Version Not Supported",
 }
+
+KNOWN_HOSTS: set[bytes] = set()  # values of Host that were found well-formed
+HOST_CHARS = frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%"
+)
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -43,6 +49,20 @@ class BadRequest(Exception):  # noqa: N818 - it is what the client sent, not our
         super().__init__(detail)
         self.status = status
         self.detail = detail
+
+
+def is_host(value: bytes) -> bool:
+    """Whether a Host is `uri-host [":" port]` (RFC 9112 3.2), perhaps empty. Good ones are kept."""
+    if value.startswith(b"["):  # an IPv6 address
+        host, _, port = value[1:].replace(b"]:", b"]").partition(b"]")
+        host = host.replace(b":", b"")
+    else:
+        host, _, port = value.partition(b":")
+    if (port and not port.isdigit()) or not HOST_CHARS.issuperset(host):
+        return False
+    if len(KNOWN_HOSTS) < 256:
+        KNOWN_HOSTS.add(value)
+    return True
 
 
 class Request:
@@ -93,11 +113,17 @@ class Reader:
         "buffer",
         "expects",
         "max_body",
+        "max_head",
+        "max_headers",
         "reading",
     )
 
-    def __init__(self, max_body: int) -> None:
+    def __init__(
+        self, max_body: int, max_head: int = MAX_HEAD, max_headers: int = MAX_HEADERS
+    ) -> None:
         self.max_body = max_body
+        self.max_head = max_head
+        self.max_headers = max_headers
         self.buffer = b""  # what may hold more requests
         self.body_size = 0  # bytes held of the body under way
         self.reading = False  # in the middle of a request
@@ -161,7 +187,7 @@ class Reader:
             end += 4 - len(self._tail)
             head, self.buffer = buffer[:end], buffer[end:]
         self._head_size += len(head)
-        if self._head_size > MAX_HEAD:
+        if self._head_size > self.max_head:
             raise BadRequest(431, "the request line and headers are too large")
         self._parse(head)
 
@@ -197,7 +223,7 @@ class Reader:
             if name == b"host":
                 raise BadRequest(400, "more than one Host")
             value = headers[name] + b", " + value
-        elif len(headers) >= MAX_HEADERS:
+        elif len(headers) >= self.max_headers:
             raise BadRequest(431, "too many headers")
         headers[name] = value
 
@@ -207,13 +233,24 @@ class Reader:
         parser = self._parser
         request.method = parser.get_method()
         request.keep_alive = parser.should_keep_alive()
-        request.old = parser.get_http_version() == "1.0"
-        if not request.old and b"host" not in headers:
-            raise BadRequest(400, "a request of HTTP/1.1 names its Host")
+        version = parser.get_http_version()
+        if version != "1.1":
+            if version != "1.0":
+                status = 505 if version > "1.1" else 400
+                raise BadRequest(status, "HTTP/1.1 and HTTP/1.0 are spoken here")
+            request.old = True
+        host = headers.get(b"host")
+        if host is None:
+            if not request.old:
+                raise BadRequest(400, "a request of HTTP/1.1 names its Host")
+        elif host not in KNOWN_HOSTS and not is_host(host):
+            raise BadRequest(400, "the Host is malformed")
         self._body_left = 0
         if b"transfer-encoding" in headers:
             if request.old:
                 raise BadRequest(400, "HTTP/1.0 has no Transfer-Encoding")
+            if headers[b"transfer-encoding"].lower() != b"chunked":
+                raise BadRequest(400, "the only Transfer-Encoding understood is chunked")
             self._body_left = -1
         elif b"content-length" in headers:
             self._body_left = int(headers[b"content-length"])

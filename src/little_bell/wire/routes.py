@@ -60,8 +60,8 @@ class Router:
         if not target.startswith(b"/"):
             target = origin_form(target)
         path, _, query = target.partition(b"?")
-        if self.prefix and path.startswith(self.prefix + b"/"):
-            inner = path[len(self.prefix) :]
+        if self.prefix and (path + b"/").startswith(self.prefix + b"/"):
+            inner = path[len(self.prefix) :] or b"/"
             segments = inner.split(b"/")
             methods = self._methods(inner, segments)
             if methods is not None:
@@ -80,6 +80,8 @@ class Router:
 def origin_form(target: bytes) -> bytes:
     """The path and query of a target in absolute form, which servers must take (RFC 9112 3.2.2)."""
     scheme, separator, rest = target.partition(b"://")
-    if separator and scheme.lower() in (b"http", b"https"):
-        return b"/" + rest.partition(b"/")[2]
-    return target
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        return target
+    ends = [at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0]
+    path = rest[min(ends) :] if ends else b""
+    return path if path.startswith(b"/") else b"/" + path

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from time import monotonic, perf_counter
 
 from little_bell.config import Config
-from little_bell.errors import Refused
-from little_bell.ops.logs import INFO, WARN
+from little_bell.errors import Refused, StoreError
+from little_bell.ops.logs import ERROR, INFO, WARN
 from little_bell.wire.answers import problem
 from little_bell.wire.connection import Connection, Later
 from little_bell.wire.fast_lane import FastLane
@@ -96,8 +96,22 @@ class Server:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish what is under way."""
         while not self.stop_at:
-            self.turn(0.0 if self.more else 1.0)
+            try:
+                self.turn(0.0 if self.more else 1.0)
+            except Exception as error:  # the outermost edge: a fault must not end the bell
+                self._failed(error)
         self._stop()
+
+    def _failed(self, error: Exception) -> None:
+        """Log a fault of ours; the connections of that turn are closed without an answer."""
+        import traceback
+
+        trace = "".join(traceback.format_exception(error))
+        self.lane.log.write(ERROR, "A turn failed", error=repr(error), trace=trace)
+        self.lane.forget_tick()
+        touched, self.touched = self.touched, []
+        for connection in touched:
+            self._drop(connection)
 
     def turn(self, timeout: float) -> None:
         """One tick."""
@@ -113,7 +127,8 @@ class Server:
         if self.more:
             waiting, self.more = self.more[:WAITING_PER_TICK], self.more[WAITING_PER_TICK:]
             for connection in waiting:
-                self._take(connection)
+                if connection in self.connections:
+                    self._take(connection)
         enough = started + TAKING
         for key, mask in ready:
             if self.taken >= PER_TICK or perf_counter() > enough:
@@ -142,12 +157,23 @@ class Server:
 
     def _housekeeping(self) -> None:
         now = self.now
-        self.lane.checkpointer.step(now)
+        self._checkpoint(now)
         if now - self.swept_at >= 1.0:
             self.swept_at = now
             self._sweep(now)
         if self.lane.log.lines or self.lane.log.held:
             self.lane.log.flush()
+
+    def _checkpoint(self, now: float) -> None:
+        recorder = self.lane.recorder
+        if recorder.reason is None:
+            try:
+                self.lane.checkpointer.step(now)
+            except StoreError as error:
+                recorder.degrade(error, now)
+        if recorder.must_reopen and self.slow.channel is not None:
+            self.slow.let_go()  # the file is opened again alone
+            self._watch_slow_lane()
 
     def _sweep(self, now: float) -> None:
         for connection in [one for one in self.connections if one.deadline < now]:
@@ -183,13 +209,21 @@ class Server:
                 self._make_room("MAX_CONNECTIONS is reached")
 
     def _make_room(self, reason: str) -> None:
-        """Close some of the connections that have been idle for longest."""
-        idle = sorted((one.deadline, id(one), one) for one in self.connections if one.idle)
-        for _, _, connection in idle[: max(1, len(idle) // 20)]:
+        """Close some of the connections that came no further for longest."""
+        still = sorted(
+            [(self._since(one), id(one), one) for one in self.connections if not one.out]
+        )
+        for _, _, connection in still[: max(1, len(still) // 20)]:
             self._drop(connection)
         if not self.full:
             self.full = True
             self.lane.log.write(WARN, "Connections are closed to make room", reason=reason)
+
+    def _since(self, connection: Connection) -> float:
+        """When a connection became idle, or its request or answer began (monotonic seconds)."""
+        if connection.idle:
+            return connection.deadline - self.config.idle_seconds
+        return connection.deadline - self.config.request_seconds
 
     def _drop(self, connection: Connection) -> None:
         if connection in self.connections:

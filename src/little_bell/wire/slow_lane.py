@@ -18,7 +18,7 @@ from little_bell.ops.logs import ERROR, Log
 from little_bell.pages.views import Page, Views
 from little_bell.wire.answers import problem
 from little_bell.wire.handover import MAX_MESSAGE, PACKET
-from little_bell.wire.http import Answers, Reader, Request
+from little_bell.wire.http import MAX_HEAD, MAX_HEADERS, Answers, Reader, Request
 from little_bell.wire.routes import ROUTES, SLOW, Router
 
 CHANNEL = 3
@@ -84,7 +84,8 @@ class SlowLane:
 
     def decide(self, message: bytes) -> tuple[str, int, bytes]:
         """Route, status and answer for the bytes of one whole request."""
-        reader = Reader(MAX_MESSAGE)
+        # Handing over adds to a head that was within its limits.
+        reader = Reader(MAX_MESSAGE, 2 * MAX_HEAD, 2 * MAX_HEADERS)
         reader.feed(message)
         request = reader.next() or Request()
         reader.close()

@@ -1,0 +1,151 @@
+"""The disk is full for a while: a small file system in memory, filled to its last byte."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bell import Answer, Bell
+from durable_check import check, seed
+from durable_load import CLICKED, OPENED, Emails, Hit, Ledger, Load
+
+EMAILS = 10_000
+MEGABYTES = 8
+PAUSE = 0.01  # of each client, so that what waits stays within its bound
+
+
+class Volume:
+    """A file system of its own that holds one database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.filler = folder / "filler"
+
+    def fill(self) -> None:
+        """Until not one byte more fits."""
+        with self.filler.open("ab", buffering=0) as file:
+            for size in (65_536, 4096, 1):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError:
+                    pass  # that is what is wanted
+
+    def make_room(self) -> None:
+        self.filler.unlink()
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Volume]:
+    """Mounted where the server looks for its `data` folder, and gone when the test is over."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("mounting a file system needs Linux and root")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "little-bell-test", str(folder)]
+    tried = subprocess.run(mount, capture_output=True, text=True, check=False, timeout=30)
+    if tried.returncode != 0:
+        pytest.skip(f"mounting is not allowed here: {tried.stderr.strip()}")
+    try:
+        yield Volume(folder)
+    finally:
+        # Lazy: it must go even where a server that failed to stop still holds it.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=30)
+
+
+@pytest.fixture
+def start(tmp_path: Path, volume: Volume) -> Iterator[Callable[..., Bell]]:
+    """Starts the one server on the volume."""
+    started: list[Bell] = []
+
+    def begin(**settings: str) -> Bell:
+        bell = Bell(tmp_path, None, **settings)
+        started.append(bell)
+        seed(bell.database, EMAILS)
+        return bell.start()
+
+    yield begin
+    for bell in started:
+        bell.end()
+
+
+def wait_for_health(bell: Bell, status: int, timeout: float = 20) -> Answer:
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = bell.ask("GET", "/health")
+        if answer.status == status:
+            return answer
+        assert time.monotonic() < deadline, f"/health stays {answer}"
+        time.sleep(0.02)
+
+
+def test_events_wait_until_there_is_room(start: Callable[..., Bell], volume: Volume) -> None:
+    bell, ledger = start(), Ledger(EMAILS)
+    with Load(bell.port, ledger, Emails(EMAILS), PAUSE):
+        time.sleep(0.2)
+        volume.fill()
+        health = wait_for_health(bell, 503)
+        time.sleep(1.0)
+        full = bell.metrics()
+        refused = bell.ask("POST", "/acme/emails", {"subject": "Hello"})
+        opened = bell.get("/acme/pixel/1.gif")
+        clicked = bell.get("/acme/click/1?url=https%3A%2F%2Fexample.com%2F")
+        emails = len(ledger.issued)
+        volume.make_room()
+        wait_for_health(bell, 200)
+        time.sleep(0.2)
+
+    assert health.json["status"] == "degraded"
+    assert health.json["reason"] == "the disk is full"
+    assert refused.status == 503
+    assert refused.headers["retry-after"].isdigit()
+    assert b"email_id" not in refused.body
+    assert (opened.status, clicked.status) == (200, 302)
+    assert full["events_waiting"] > 0
+    assert full["answers_not_durable_total"] >= full["events_waiting"]
+    assert full["healthy"] == 0
+
+    assert len(ledger.issued) > emails, "no email was created once there was room"
+    assert ledger.answered == ledger.sent
+    after = bell.metrics()
+    assert (after["events_waiting"], after["events_dropped_total"]) == (0, 0)
+    for _ in range(2):
+        ledger.issued.append(bell.create())
+    count_own(ledger)
+    check(bell.database, ledger)
+    assert bell.stop() == 0
+    check(bell.database, ledger)
+
+
+def count_own(ledger: Ledger) -> None:
+    """The open and the click that the test itself asked for."""
+    own = [Hit(OPENED, 1, ""), Hit(CLICKED, 1, "https://example.com/")]
+    ledger.sent.update(own)
+    ledger.answered.update(own)
+
+
+def test_what_does_not_fit_into_memory_is_dropped_and_counted(
+    start: Callable[..., Bell], volume: Volume
+) -> None:
+    bell, ledger = start(MAX_WAITING_BYTES="20000"), Ledger(EMAILS)
+    with Load(bell.port, ledger, Emails(EMAILS), PAUSE):
+        volume.fill()
+        wait_for_health(bell, 503)
+        time.sleep(1.0)
+        waiting = bell.metrics()["events_waiting"]
+        volume.make_room()
+        wait_for_health(bell, 200)
+    assert ledger.answered == ledger.sent
+    assert 0 < waiting < 20000 / 300
+    dropped = bell.metrics()["events_dropped_total"]
+    assert dropped > 0
+    check(bell.database, ledger, durable=False)
+    [(events,)] = bell.rows("SELECT count(*) FROM events")
+    assert events + dropped == ledger.answered.total()
+    assert bell.stop() == 0
+    [line] = [line for line in bell.lines() if line["message"] == "Events are durable again"]
+    assert line["fields"]["dropped"] == dropped

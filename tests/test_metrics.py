@@ -1,0 +1,281 @@
+"""GET /metrics"""
+
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from bell import BROWSER, Bell, Line, raw_request, serving, wait_until
+
+PREFIX = "little_bell_"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
+    """A server that has seen a bit of everything, where no exact number is looked for."""
+    with serving(tmp_path_factory.mktemp("metrics")) as bell:
+        bell.create()
+        for _ in range(10):
+            bell.get("/acme/pixel/1.gif")
+        yield bell
+
+
+def families(bell: Bell) -> dict[str, Metric]:
+    """Every family as Prometheus reads it, by its name in the text without the prefix."""
+    text = bell.get("/metrics").body.decode("utf-8")
+    found: dict[str, Metric] = {}
+    for family in text_string_to_metric_families(text):
+        assert family.name.startswith(PREFIX)
+        # The parser cuts the suffix off that counters have.
+        suffix = "_total" if family.type == "counter" else ""
+        name = family.name.removeprefix(PREFIX) + suffix
+        assert name not in found, f"{name} twice"
+        found[name] = family
+    return found
+
+
+def value(bell: Bell, name: str, **labels: str) -> float:
+    """The sum of the samples of that name whose labels hold these."""
+    return sum(
+        sample.value
+        for family in families(bell).values()
+        for sample in family.samples
+        if sample.name == PREFIX + name and labels.items() <= sample.labels.items()
+    )
+
+
+def test_it_works(shared: Bell) -> None:
+    answer = shared.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert families(shared)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("memory_bytes", "gauge"),
+        ("database_bytes", "gauge"),
+        ("wal_bytes", "gauge"),
+        ("uptime_seconds", "gauge"),
+        ("requests_total", "counter"),
+        ("latency_seconds", "histogram"),
+        ("tick_seconds", "histogram"),
+        ("commit_seconds", "histogram"),
+        ("longest_turn_seconds", "gauge"),
+        ("batch_size", "histogram"),
+        ("events_total", "counter"),
+        ("hits_unknown_id_total", "counter"),
+        ("answers_not_durable_total", "counter"),
+        ("events_waiting", "gauge"),
+        ("events_dropped_total", "counter"),
+        ("connections", "gauge"),
+        ("log_lines_dropped_total", "counter"),
+    ],
+)
+def test_each_is_there_with_its_kind_and_its_help(shared: Bell, name: str, kind: str) -> None:
+    family = families(shared)[name]
+    assert family.type == kind
+    assert family.documentation
+    assert family.samples
+
+
+def test_promtool_finds_nothing_to_say(bell: Bell) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    for _ in range(2):  # with nothing counted yet, and with everything
+        check = subprocess.run(
+            [promtool, "check", "metrics"],
+            input=bell.get("/metrics").body,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (check.returncode, check.stdout + check.stderr) == (0, b"")
+        bell.create()
+        bell.get("/acme/pixel/1.gif")
+        bell.get("/acme/click/1?url=https://example.com")
+        bell.get("/acme/pixel/2.gif")
+        bell.get("/")
+
+
+def test_requests_by_route_and_status(bell: Bell) -> None:
+    bell.create()
+    for _ in range(3):
+        bell.get("/acme/pixel/1.gif")
+    bell.get("/acme/click/1?url=https://example.com")
+    bell.get("/acme/click/1")
+    bell.get("/nothing")
+    bell.get("/")
+    with Line(bell.port) as line:
+        line.send(b"garbage\r\n\r\n")
+        line.rest()
+    assert value(bell, "requests_total", route="pixel", status="200") == 3
+    assert value(bell, "requests_total", route="click", status="302") == 1
+    assert value(bell, "requests_total", route="click", status="400") == 1
+    assert value(bell, "requests_total", route="create_email", status="201") == 1
+    assert value(bell, "requests_total", status="404") == 1
+    wait_until(lambda: value(bell, "requests_total", route="front", status="200") == 1)
+    assert value(bell, "requests_total", status="400") == 2
+
+
+def test_routes_are_few_whatever_is_asked_for(bell: Bell) -> None:
+    for n in range(50):
+        bell.get(f"/nothing{n}")
+        bell.get(f"/tenant{n}/pixel/{n}.gif")
+        bell.ask("PROPFIND", f"/x{n}")
+    assert len(families(bell)["requests_total"].samples) < 15
+
+
+def test_events_by_kind_and_class(bell: Bell) -> None:
+    bell.create()
+    for agent in (BROWSER, BROWSER, "Mozilla/5.0", "curl/8.0"):
+        bell.ask("GET", "/acme/pixel/1.gif", headers={"User-Agent": agent})
+    bell.get("/acme/click/1?url=https://example.com")  # so soon that it is a machine's
+    assert value(bell, "events_total", kind="open", **{"class": "human"}) == 2
+    assert value(bell, "events_total", kind="open", **{"class": "machine"}) == 2
+    assert value(bell, "events_total", kind="click", **{"class": "machine"}) == 1
+    assert value(bell, "events_total") == 5
+
+
+def test_hits_on_unknown_ids(bell: Bell) -> None:
+    bell.create()
+    bell.get("/acme/pixel/2.gif")
+    bell.get("/nobody/pixel/1.gif")
+    bell.get("/acme/click/7?url=https://example.com")
+    assert value(bell, "hits_unknown_id_total") == 3
+    assert value(bell, "events_total") == 0
+
+
+@pytest.mark.parametrize("name", ["commit_seconds", "batch_size"])
+def test_histograms_of_commits(bell: Bell, name: str) -> None:
+    bell.create()
+    before = value(bell, f"{name}_count")
+    assert before == 1
+    for _ in range(5):
+        bell.get("/acme/pixel/1.gif")
+    assert value(bell, f"{name}_count") == before + 5
+    assert value(bell, f"{name}_sum") > 0
+
+
+def test_batches_grow_with_load(bell: Bell) -> None:
+    bell.create()
+    with Line(bell.port) as line:
+        line.send(raw_request("/acme/pixel/1.gif") * 100)
+        for _ in range(100):
+            line.answer()
+    assert value(bell, "batch_size_sum") == 101
+    assert value(bell, "batch_size_count") < 50
+
+
+def test_latency_counts_every_request(bell: Bell) -> None:
+    before = value(bell, "latency_seconds_count")
+    for _ in range(10):
+        bell.get("/acme/pixel/1.gif")
+    # Ten pixels, and the first reading of the metrics themselves.
+    assert value(bell, "latency_seconds_count") == before + 11
+
+
+@pytest.mark.parametrize(
+    "name", ["latency_seconds", "tick_seconds", "commit_seconds", "batch_size"]
+)
+def test_buckets_add_up(shared: Bell, name: str) -> None:
+    samples = families(shared)[name].samples
+    buckets = [(s.labels["le"], s.value) for s in samples if s.name.endswith("_bucket")]
+    [count] = [s.value for s in samples if s.name.endswith("_count")]
+    counts = [n for _, n in buckets]
+    assert counts == sorted(counts)
+    assert buckets[-1] == ("+Inf", count)
+    bounds = [float(bound) for bound, _ in buckets]
+    assert bounds == sorted(set(bounds))
+
+
+def test_the_longest_turn_is_no_shorter_than_the_average(shared: Bell) -> None:
+    average = value(shared, "tick_seconds_sum") / value(shared, "tick_seconds_count")
+    assert value(shared, "longest_turn_seconds") >= average
+
+
+def test_sizes_and_uptime(bell: Bell) -> None:
+    before = value(bell, "wal_bytes")
+    bell.create(subject="x" * 900, metadata={str(n): "y" * 900 for n in range(40)})
+    assert value(bell, "wal_bytes") > before
+    assert value(bell, "database_bytes") == bell.database.stat().st_size
+    wal = bell.database.with_name(bell.database.name + "-wal")
+    assert value(bell, "wal_bytes") == wal.stat().st_size
+    assert 5_000_000 < value(bell, "memory_bytes") < 200_000_000
+    first = value(bell, "uptime_seconds")
+    assert 0 < first < 60
+    assert value(bell, "uptime_seconds") > first
+
+
+def test_connections(bell: Bell) -> None:
+    assert value(bell, "connections") == 1  # the one that asks
+    with Line(bell.port) as one, Line(bell.port) as two:
+        for line in (one, two):
+            line.send(raw_request("/health"))
+            line.answer()
+        assert value(bell, "connections") == 3
+    wait_until(lambda: value(bell, "connections") == 1)
+
+
+def test_events_that_wait_and_are_dropped(start_bell: Callable[..., Bell]) -> None:
+    bell = start_bell(MAX_WAITING_BYTES="2000")
+    bell.create()
+    other = sqlite3.connect(bell.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        for _ in range(20):
+            assert bell.get("/acme/pixel/1.gif").status == 200
+        waiting, dropped = value(bell, "events_waiting"), value(bell, "events_dropped_total")
+        assert waiting > 0
+        assert dropped > 0
+        assert waiting + dropped == 20
+        assert value(bell, "answers_not_durable_total") == 20
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    wait_until(lambda: value(bell, "events_waiting") == 0)
+    assert value(bell, "events_total") == waiting
+    assert bell.rows("SELECT count(*) FROM events") == [(waiting,)]
+    assert value(bell, "events_dropped_total") == dropped
+
+
+def test_the_same_as_json(bell: Bell) -> None:
+    bell.create()
+    bell.get("/acme/pixel/1.gif")
+    answer = bell.get("/metrics", Accept="application/json")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    shown = answer.json
+    assert set(families(bell)) <= set(shown), "it is in the text alone"
+    assert shown["batch_size"]["count"] == 2
+    assert shown["batch_size"]["buckets"]["1"] == 2
+    [opened] = shown["events_total"]
+    assert opened == {"kind": "open", "class": "human", "value": 1}
+    pixels = [one for one in shown["requests_total"] if one["route"] == "pixel"]
+    assert [(one["status"], one["value"]) for one in pixels] == [("200", 1)]
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", "text/plain", "application/openmetrics-text"])
+def test_text_unless_json_is_asked_for(shared: Bell, accept: str) -> None:
+    assert shared.get("/metrics", Accept=accept).headers["content-type"].startswith("text/plain")
+
+
+def test_it_holds_nothing_of_any_tenant(bell: Bell) -> None:
+    bell.create("hidden", subject="hidden", recipient="hidden@example.com", campaign="hidden")
+    bell.get("/hidden/pixel/1.gif", User_Agent="hidden")
+    for accept in ("text/plain", "application/json"):
+        assert b"hidden" not in bell.get("/metrics", Accept=accept).body
+
+
+def test_head_and_wrong_method(shared: Bell) -> None:
+    head = shared.ask("HEAD", "/metrics")
+    assert (head.status, head.body) == (200, b"")
+    answer = shared.ask("POST", "/metrics", b"")
+    assert answer.status == 405
+    assert "GET" in answer.headers["allow"].split(", ")
