@@ -24,6 +24,7 @@ class Connection:
         "hand_over",
         "held",
         "lingering",
+        "number",
         "out",
         "peer",
         "reader",
@@ -44,6 +45,7 @@ class Connection:
         self.closing = False  # no further request is read
         self.lingering = False  # all is sent; what still comes is thrown away
         self.held = 0  # bytes of it counted as pending
+        self.number = 0  # in the order of acceptance
         self.deadline = 0.0  # monotonic seconds
 
     @property

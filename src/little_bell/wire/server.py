@@ -197,13 +197,14 @@ class Server:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._make_room(str(error.strerror))
                 return
+            self.counters.accepted += 1
             connection = Connection(
                 sock, packed(address), self.config.max_body_bytes, listener is self.control
             )
+            connection.number = self.counters.accepted
             connection.deadline = self.idle_deadline
             self.connections.add(connection)
             self.selector.register(sock, READ, connection)
-            self.counters.accepted += 1
             self.counters.connections = len(self.connections)
             if len(self.connections) > self.config.max_connections:
                 self._make_room("MAX_CONNECTIONS is reached")
@@ -211,7 +212,7 @@ class Server:
     def _make_room(self, reason: str) -> None:
         """Close some of the connections that came no further for longest."""
         still = sorted(
-            [(self._since(one), id(one), one) for one in self.connections if not one.out]
+            [(self._since(one), one.number, one) for one in self.connections if not one.out]
         )
         for _, _, connection in still[: max(1, len(still) // 20)]:
             self._drop(connection)
