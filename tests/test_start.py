@@ -303,7 +303,7 @@ def test_everything_answered_under_load_is_in_the_file(bell: Bell, ending: signa
     readers = [Reader(bell.port, range(1 + n * share, 1 + (n + 1) * share)) for n in range(4)]
     for reader in readers:
         reader.start()
-    time.sleep(0.25)
+    wait_until(lambda: sum(len(reader.answered) for reader in readers) > 1000)
     finish(bell, ending)
     for reader in readers:
         reader.join(10)

@@ -1,5 +1,6 @@
 """Settings: one table feeds the environment, the command line, `--help`, the docs and the tests."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -38,7 +39,10 @@ def seconds(text: str) -> float:
 
 
 def database_path(text: str) -> str:
-    """The file of `sqlite:PATH`, `sqlite://PATH` or `sqlite:///ABSOLUTE`, `?mode=rwc` allowed."""
+    """The file of `sqlite:PATH`, `sqlite://PATH` or `sqlite:///ABSOLUTE`, `?mode=rwc` allowed.
+
+    Links are followed, so that two servers find one lock.
+    """
     scheme, colon, rest = text.partition(":")
     if scheme != "sqlite" or not colon:
         raise ValueError("sqlite:FILE (other databases are not supported)")
@@ -49,7 +53,7 @@ def database_path(text: str) -> str:
         path = path[2:]
     if not path or path.startswith(":memory:") or path.endswith("/") or "\0" in path:
         raise ValueError("sqlite:FILE, the path of a file")
-    return path
+    return os.path.realpath(path)
 
 
 def base_url(text: str) -> str:

@@ -51,6 +51,7 @@ def open_writer(path: str, vfs: str | None = None, alone: bool = False) -> apsw.
     connection = apsw.Connection(path, flags, vfs, statementcachesize=64)
     if alone:  # before the first access: the index of the WAL is kept in this process
         connection.pragma("locking_mode", "exclusive")
+    check_owner(connection)
     # Before the first page is written. Small pages: an open changes some 40 bytes of one page at
     # random, and the WAL takes, checks and syncs pages whole (measured: 1.2 x the opens of 4,096).
     connection.pragma("page_size", PAGE_SIZE)
@@ -72,11 +73,8 @@ def open_reader(path: str) -> apsw.Connection:
     return connection
 
 
-def migrate(connection: apsw.Connection) -> int:
-    """Bring the schema up to date; returns the version.
-
-    Raises StartError where the file belongs to a newer Little Bell or to another program.
-    """
+def check_owner(connection: apsw.Connection) -> None:
+    """Raise StartError where the file belongs to a newer Little Bell or to another program."""
     version = int(connection.pragma("user_version"))
     owner = int(connection.pragma("application_id"))
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
@@ -87,6 +85,11 @@ def migrate(connection: apsw.Connection) -> int:
             f"the database has schema {version}, newer than this program's {len(MIGRATIONS)}: "
             "install the newer Little Bell, or restore a backup made before the upgrade"
         )
+
+
+def migrate(connection: apsw.Connection) -> int:
+    """Bring the schema up to date; returns the version. Raises apsw errors."""
+    version = int(connection.pragma("user_version"))
     for number, name in enumerate(MIGRATIONS[version:], version + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:

@@ -2,12 +2,19 @@
 
 import os
 import socket
+from binascii import crc32
 
 from little_bell.errors import LittleBellError
 
+LONGEST = 80  # bytes of a name that fits into a socket's address behind its folder
+
 
 def control_path(database: str) -> str:
-    return database + ".control"
+    """`FILE.control`; a file with a very long name has one that is made from it."""
+    folder, slash, name = database.rpartition("/")
+    if len(os.fsencode(name)) > LONGEST:
+        name = f"little-bell-{crc32(os.fsencode(name)):08x}"
+    return folder + slash + name + ".control"
 
 
 def short_path(path: str) -> str:

@@ -24,6 +24,8 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setblocking(False)
         listener.bind(address)
+    except UnicodeError:
+        raise StartError(f"HOST={host!r} is no address or host name") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             reason = f"port {port} is taken: stop the other program or set PORT"

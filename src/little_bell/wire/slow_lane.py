@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 
 from little_bell.config import Config
 from little_bell.errors import Refused
@@ -24,7 +25,7 @@ from little_bell.wire.routes import ROUTES, SLOW, Router
 CHANNEL = 3
 THREADS = 8
 SEND_SECONDS = 30.0  # a client that takes no byte for so long is given up
-DRAIN_SECONDS = 1.0  # for what a client still sends behind its request
+DRAIN_SECONDS = 1.0  # in all, for what a client still sends behind its request
 
 Handler = Callable[[list[str], bytes, dict[bytes, bytes]], Page]
 
@@ -68,9 +69,11 @@ class SlowLane:
                 client.settimeout(SEND_SECONDS)
                 client.sendall(answer)
                 client.shutdown(socket.SHUT_WR)
-                client.settimeout(DRAIN_SECONDS)
-                while client.recv(4096):
-                    pass
+                drained = monotonic() + DRAIN_SECONDS
+                while (left := drained - monotonic()) > 0:
+                    client.settimeout(left)
+                    if not client.recv(4096):
+                        break
             except OSError:
                 pass  # the client is gone
             finally:
