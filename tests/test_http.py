@@ -817,7 +817,7 @@ def test_new_clients_are_served_when_connections_run_out(start_bell: Callable[..
         wait_until(lambda: bell.metrics()["connections_total"] >= 40)
         for _ in range(5):
             assert bell.get("/acme/pixel/1.gif").status == 200
-        assert bell.metrics()["connections"] <= 17
+        assert bell.metrics()["connections_open"] <= 17
 
 
 def test_new_clients_are_served_beside_many_unfinished_requests(
@@ -833,7 +833,7 @@ def test_new_clients_are_served_beside_many_unfinished_requests(
                 pass  # closed to make room
         for _ in range(5):
             assert bell.get("/acme/pixel/1.gif").status == 200
-        assert bell.metrics()["connections"] <= 24, "MAX_CONNECTIONS bounds nothing"
+        assert bell.metrics()["connections_open"] <= 24, "MAX_CONNECTIONS bounds nothing"
 
 
 # Addresses

@@ -73,7 +73,7 @@ def test_it_works(shared: Bell) -> None:
         ("answers_not_durable_total", "counter"),
         ("events_waiting", "gauge"),
         ("events_dropped_total", "counter"),
-        ("connections", "gauge"),
+        ("connections_open", "gauge"),
         ("log_lines_dropped_total", "counter"),
     ],
 )
@@ -214,13 +214,13 @@ def test_sizes_and_uptime(bell: Bell) -> None:
 
 
 def test_connections(bell: Bell) -> None:
-    assert value(bell, "connections") == 1  # the one that asks
+    assert value(bell, "connections_open") == 1  # the one that asks
     with Line(bell.port) as one, Line(bell.port) as two:
         for line in (one, two):
             line.send(raw_request("/health"))
             line.answer()
-        assert value(bell, "connections") == 3
-    wait_until(lambda: value(bell, "connections") == 1)
+        assert value(bell, "connections_open") == 3
+    wait_until(lambda: value(bell, "connections_open") == 1)
 
 
 def test_events_that_wait_and_are_dropped(start_bell: Callable[..., Bell]) -> None:

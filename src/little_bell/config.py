@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from little_bell.errors import StartError
-from little_bell.ops.logs import LEVELS
 from little_bell.tracking.client import Network, parse_networks
+
+LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}  # of log lines
 
 TENANT_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -20,7 +21,12 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     """A parser of whole numbers from `low` to `high`."""
 
     def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        if (
+            not text.isascii()
+            or not text.isdigit()
+            or len(text) > 18
+            or not low <= int(text) <= high
+        ):
             raise ValueError(f"a whole number from {low} to {high}")
         return int(text)
 
@@ -29,13 +35,12 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 def seconds(text: str) -> float:
     """A number of seconds, fractions allowed, from 0 to a day."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 86_400:
+    whole_part, _, fraction = text.partition(".")
+    digits = whole_part + fraction
+    good = digits.isascii() and digits.isdigit() and len(digits) <= 18
+    if not good or not float(text) <= 86_400:
         raise ValueError("a number of seconds from 0 to 86400")
-    return value
+    return float(text)
 
 
 def database_path(text: str) -> str:
@@ -53,6 +58,8 @@ def database_path(text: str) -> str:
         path = path[2:]
     if not path or path.startswith(":memory:") or path.endswith("/") or "\0" in path:
         raise ValueError("sqlite:FILE, the path of a file")
+    if not path.isprintable():  # as lone surrogates are, which stand for bytes that are no UTF-8
+        raise ValueError("sqlite:FILE, a path that can be printed")
     return os.path.realpath(path)
 
 
@@ -78,8 +85,11 @@ def rust_log(text: str) -> int | None:
     level = None
     for part in text.split(","):
         target, equals, name = part.strip().rpartition("=")
-        if name and (not equals or target in ("little_bell", "little-bell")):
+        ours = equals and target in ("little_bell", "little-bell")
+        if ours or (not equals and name.lower() in ("trace", "warning", *LEVELS)):
             level = log_level(name)
+        elif name in ("little_bell", "little-bell"):  # a target alone: all of it
+            level = LEVELS["debug"]
     return level
 
 

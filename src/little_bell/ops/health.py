@@ -142,7 +142,7 @@ class Health:
             one(
                 "rows_refused_total", "counter", "Rows that the database refused.", recorder.refused
             ),
-            one("connections", "gauge", "Open connections.", counters.connections),
+            one("connections_open", "gauge", "Open connections.", counters.connections),
             one("connections_total", "counter", "Connections accepted.", counters.accepted),
             one(
                 "slow_lane_starts_total",

@@ -6,8 +6,9 @@ import socket
 import stat
 from time import gmtime, strftime, time
 
-LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}
-DEBUG, INFO, WARN, ERROR = 10, 20, 30, 40
+from little_bell.config import LEVELS
+
+DEBUG, INFO, WARN, ERROR = (LEVELS[name] for name in ("debug", "info", "warn", "error"))
 
 HELD = 1 << 20  # bytes that wait for a reader of stdout
 PIPE_BUF = 4096  # bytes a pipe takes whole once poll says it is writable (POSIX: at least 512)

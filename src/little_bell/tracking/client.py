@@ -30,8 +30,10 @@ def parse_network(text: str) -> Network:
     if packed is None:
         raise ValueError(f"{text!r} is not an address")
     width = len(packed)
+    if slash and not (bits.isascii() and bits.isdigit() and len(bits) <= 3):
+        raise ValueError(f"{text!r} has a prefix length that is no number")
     length = int(bits) if slash else width * 8
-    if not 0 <= length <= width * 8:
+    if length > width * 8:
         raise ValueError(f"{text!r} has a prefix length that does not fit")
     shift = width * 8 - length
     return Network(width, int.from_bytes(packed, "big") >> shift, shift)

@@ -337,8 +337,11 @@ class FastLane:
     def _wrong_method(self, request: Request, methods: dict[bytes, Route]) -> bytes:
         allowed = ", ".join(sorted({"OPTIONS", *(name.decode("ascii") for name in methods)}))
         if request.method == b"OPTIONS":
-            headers: Headers = (("Allow", allowed), *self._cors(request))
-            if b"access-control-request-method" in request.headers and len(headers) > 1:
+            cors = self._cors(request)
+            headers: Headers = (("Allow", allowed), *cors)
+            if b"access-control-request-method" in request.headers and (
+                cors and cors[0][0] == "Access-Control-Allow-Origin"
+            ):
                 headers += (
                     ("Access-Control-Allow-Methods", allowed),
                     ("Access-Control-Allow-Headers", "Authorization, Content-Type"),
@@ -348,7 +351,8 @@ class FastLane:
         route = next(iter(methods.values()))
         refused = Refused(405, f"allowed here: {allowed}")
         status, headers, body = problem(refused, route.page)
-        return self._answer(request, route.name, status, (*headers, ("Allow", allowed)), body)
+        headers = (*headers, ("Allow", allowed), *self._cors(request))
+        return self._answer(request, route.name, status, headers, body)
 
     def _cors(self, request: Request) -> Headers:
         """What lets a page of an allowed origin read the answer (https://fetch.spec.whatwg.org)."""

@@ -127,7 +127,8 @@ class Server:
         if self.more:
             waiting, self.more = self.more[:WAITING_PER_TICK], self.more[WAITING_PER_TICK:]
             for connection in waiting:
-                if connection in self.connections:
+                # One whose answers wait for the kernel goes on once these are sent.
+                if connection in self.connections and not connection.unsent:
                     self._take(connection)
         enough = started + TAKING
         for key, mask in ready:
@@ -182,6 +183,8 @@ class Server:
                 self._answer(connection)
             else:
                 self._drop(connection)
+        if len(self.connections) < self.config.max_connections * 0.9:
+            self.full = False
         self.slow.sweep(now)
         self._watch_slow_lane()
 
@@ -259,6 +262,7 @@ class Server:
         lane = self.lane
         out = connection.out
         fresh = not reader.reading
+        before = self.taken
         for _ in range(PER_CONNECTION):
             try:
                 request = reader.next()
@@ -270,7 +274,6 @@ class Server:
                     reader.expects = False
                     out.append(CONTINUE)
                 break
-            fresh = True
             self.taken += 1
             if self.stop_at:
                 request.keep_alive = False
@@ -290,8 +293,9 @@ class Server:
         if out or connection.hand_over is not None:
             self.touched.append(connection)
         if not reader.reading:
-            connection.deadline = self.idle_deadline
-        elif fresh:
+            if self.taken > before:
+                connection.deadline = self.idle_deadline
+        elif fresh or self.taken > before:
             connection.deadline = self.now + self.config.request_seconds
         if len(reader.buffer) + reader.body_size != connection.held:
             self._hold(connection)
@@ -345,6 +349,8 @@ class Server:
             if connection.writing:
                 connection.writing = False
                 self.selector.modify(connection.socket, READ, connection)
+                if connection.reader.buffer and not connection.closing:
+                    self.more.append(connection)
         if connection.hand_over is not None:
             message, connection.hand_over = connection.hand_over, None
             self._give_away(connection, message)
