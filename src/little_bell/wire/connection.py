@@ -52,3 +52,11 @@ class Connection:
     def idle(self) -> bool:
         """Nothing of a request has come, nothing is to be sent."""
         return not (self.reader.reading or self.unsent or self.out or self.reader.buffer)
+
+    def collect(self) -> None:
+        """Make this tick's answers the bytes to send."""
+        out = self.out
+        if out:
+            answers = [one if isinstance(one, bytes) else one.answer for one in out]
+            self.unsent += answers[0] if len(answers) == 1 else b"".join(answers)
+            out.clear()

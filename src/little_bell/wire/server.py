@@ -7,7 +7,6 @@ bigger batches.
 
 import errno
 import selectors
-import signal
 import socket
 from collections.abc import Callable
 from time import monotonic, perf_counter
@@ -16,11 +15,12 @@ from little_bell.config import Config
 from little_bell.errors import Refused, StoreError
 from little_bell.ops.logs import ERROR, INFO, WARN
 from little_bell.wire.answers import problem
-from little_bell.wire.connection import Connection, Later
+from little_bell.wire.connection import Connection
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane
 from little_bell.wire.http import CONTINUE, BadRequest, Request
 from little_bell.wire.listener import packed
+from little_bell.wire.signals import Signals
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -35,10 +35,6 @@ ACCEPTS = 64  # connections accepted in a tick
 LINGER = 2.0  # seconds a refused client has to stop sending
 STOP = 8.0  # seconds that requests under way have to end after SIGTERM
 GRACE = 0.2  # seconds in which requests already sent are still read after SIGTERM
-
-
-def answer_bytes(answer: bytes | Later) -> bytes:
-    return answer if isinstance(answer, bytes) else answer.answer
 
 
 class Server:
@@ -72,22 +68,14 @@ class Server:
         self.full = False  # said in the log that no connection more can be taken
         for one in self.listeners:
             self.selector.register(one, READ, self._accept_from(one))
-        self.wakers = self._wake_on_signals()
+        self.signals = Signals()
+        self.selector.register(self.signals.socket, READ, self._asked_to_stop)
 
     def _accept_from(self, listener: socket.socket) -> Callable[[], None]:
         return lambda: self._accept(listener)
 
-    def _wake_on_signals(self) -> tuple[socket.socket, socket.socket]:
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setblocking(False)
-        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        self.selector.register(ours, READ, lambda: ours.recv(64))
-        return ours, theirs
-
-    def _on_signal(self, _number: int, _frame: object) -> None:
+    def _asked_to_stop(self) -> None:
+        self.signals.drain()
         if not self.stop_at:
             self.stop_at = monotonic() + STOP
 
@@ -320,12 +308,7 @@ class Server:
 
     def _answer(self, connection: Connection) -> None:
         """Send what a tick made for a connection."""
-        out = connection.out
-        if len(out) == 1:
-            connection.unsent = answer_bytes(out[0])
-        elif out:
-            connection.unsent = b"".join([answer_bytes(one) for one in out])
-        out.clear()
+        connection.collect()
         self._send(connection)
 
     def _send(self, connection: Connection) -> None:
@@ -412,7 +395,5 @@ class Server:
             self._drop(connection)
         self.slow.stop(max(1.0, self.stop_at - monotonic()))
         self._watch_slow_lane()
-        signal.set_wakeup_fd(-1)
-        for end in self.wakers:
-            end.close()
+        self.signals.close()
         self.selector.close()
