@@ -68,7 +68,10 @@ class Checkpointer:
         self.running = True
         self.error = None
         self.rounds += 1
-        _thread.start_new_thread(self._passive, (self.writer.path,))
+        try:
+            _thread.start_new_thread(self._passive, (self.writer.path,))
+        except RuntimeError:  # no thread can be had now
+            self.running = False
 
     def _passive(self, path: str) -> None:
         moved = 0

@@ -26,13 +26,14 @@ class Source(NamedTuple):
 class Dictionary:
     """Numbers of texts. Committed numbers are cached; a transaction's own are kept apart."""
 
-    __slots__ = ("cache", "grown", "pending", "source")
+    __slots__ = ("before", "cache", "grown", "pending", "source")
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.cache: dict[tuple[int, str], int] = {}
         self.pending: dict[tuple[int, str], int] = {}
         self.grown: dict[int, tuple[int, int]] = {}  # tenant: (hour, rows added in it)
+        self.before: dict[int, tuple[int, int]] = {}  # the same, before the transaction
 
     def number(self, cursor: apsw.Cursor, tenant: Tenant, text: str, at: int) -> int:
         """The number of a text, a new one where there is none yet, or OTHER past the bound."""
@@ -53,6 +54,7 @@ class Dictionary:
                     hour, count = at // HOUR, 0
                 if count >= self.source.hourly:
                     return OTHER
+                self.before.setdefault(tenant.id, self.grown.get(tenant.id, (0, 0)))
                 self.grown[tenant.id] = (hour, count + 1)
             number = getattr(tenant, self.source.column) + 1
             cursor.execute(self.source.insert, (tenant.id, number, text))
@@ -67,7 +69,10 @@ class Dictionary:
                 self.cache.clear()
             self.cache.update(self.pending)
             self.pending.clear()
+            self.before.clear()
 
     def rolled_back(self) -> None:
         """What the transaction learnt was never so."""
         self.pending.clear()
+        self.grown.update(self.before)
+        self.before.clear()

@@ -17,6 +17,9 @@ CLICKED = 256  # emails whose last clicks are kept, at most BURST_LOOK_BACK of e
 STATES = 4096  # emails whose state is kept, the ones hit last: some 400 bytes each
 
 
+UNKNOWN = -1
+
+
 class Click(NamedTuple):
     """One click of an email's chain."""
 
@@ -27,6 +30,7 @@ class Click(NamedTuple):
     prev: int | None
     class_: int
     reasons: int
+    before: int | None = UNKNOWN  # when people had clicked last before it (ms), where known
 
 
 class Limits(NamedTuple):
@@ -71,7 +75,9 @@ class Memory:
     def committed(self, states: dict[tuple[int, int], EmailState]) -> None:
         """What the transaction learnt is true from now on; `states` are what it changed."""
         known = self.states
-        known.update(states)
+        for key, state in states.items():
+            known.pop(key, None)  # so that it stands among the last again
+            known[key] = state
         if len(known) > STATES:
             self.states = dict(islice(known.items(), len(known) - STATES // 2, None))
         for dictionary in (self.agents, self.links, self.campaigns):

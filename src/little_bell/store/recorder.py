@@ -10,7 +10,7 @@ from little_bell.tracking.hit import Hit
 
 RETRY = 0.25  # seconds between two looks at a disk that failed
 MAX_TRIES = 1000  # batches at the end of the server
-RETRY_BATCH = 500  # hits of one transaction while the backlog is written
+RETRY_BATCH = 128  # hits of one transaction while the backlog is written
 
 
 class Recorded(NamedTuple):
@@ -92,7 +92,15 @@ class Recorder:
             good_emails = [email for email in emails if self.writer.accepts(at, [email], [])]
             good_hits = [hit for hit in hits if self.writer.accepts(at, [], [hit])]
         self.refused += len(emails) + len(hits) - len(good_emails) - len(good_hits)
-        written = self.writer.write(at, good_emails, good_hits)
+        try:
+            written = self.writer.write(at, good_emails, good_hits)
+        except StoreError as error:
+            if not error.reopen:
+                raise
+            self.must_reopen = True
+            known = self.writer.reopen()
+            self.must_reopen = False
+            written = known or self.writer.write(at, good_emails, good_hits)
         made, judged = iter(written.emails), iter(written.classes)
         return Written(
             [next(made) if email in good_emails else REFUSED for email in emails],
@@ -121,7 +129,8 @@ class Recorder:
         self.must_reopen = False
         doubted, self.doubted = self.doubted, []
         if written is not None:
-            return list(zip(doubted, written.classes, strict=True))
+            # Fewer classes where the database had refused some of the hits.
+            return list(zip(doubted, written.classes, strict=False))
         self._put_back(doubted)
         return []
 

@@ -2,8 +2,8 @@
 
 import apsw
 
-from little_bell.store.dictionary import HOUR
-from little_bell.store.memory import CLICKED, HOT, Click, Memory
+from little_bell.store.dictionary import HOUR, OTHER
+from little_bell.store.memory import CLICKED, HOT, UNKNOWN, Click, Memory
 from little_bell.store.projection import (
     DISORDERED,
     EmailLink,
@@ -148,10 +148,12 @@ class Transaction:
             self.clicked.add((hit.tenant, hit.email))
             prev = state.head_click
             pair = self._pair(hit.tenant, hit.email, link)
-            ordered = state.flags
+            ordered, before = state.flags, state.last_click
             project_click(state, pair, link, hit.at, class_, self.figures)
             state.head_click = tenant.last_seq + 1
-            click = Click(tenant.last_seq + 1, hit.at, link, hit.address, prev, class_, reasons)
+            click = Click(
+                state.head_click, hit.at, link, hit.address, prev, class_, reasons, before
+            )
             self._clicked(hit, click, state.flags != ordered)
         tenant.last_seq = seq = tenant.last_seq + 1
         self.events.append(
@@ -285,17 +287,43 @@ class Transaction:
             )
         if not withdrawn:
             return
-        oldest = min(withdrawn)[0]
-        ordered = not state.flags & DISORDERED
-        remaining: list[tuple[int, int]] = []
-        left = self._click(state.tenant, state.head_click)
-        while left is not None and len(remaining) < state.clicks:
-            if left.class_ != MACHINE:
-                remaining.append((left.at, left.link))
-            if ordered and remaining and left.at < oldest:
-                break
-            left = self._click(state.tenant, left.prev)
+        remaining = self._remaining(state, known, min(withdrawn)[0])
+        gone = {at for at, _ in withdrawn}
+        known[:] = [one._replace(before=UNKNOWN) if one.before in gone else one for one in known]
         settle_clicks(state, pairs, withdrawn, remaining, self.figures)
+
+    def _remaining(
+        self, state: EmailState, known: list[Click], oldest: int
+    ) -> list[tuple[int, int]]:
+        """(at, link) of clicks by people that are left: at least the newest, and all that are not
+        older than `oldest`, the time of the oldest that was withdrawn."""
+        if state.clicks == 0:
+            return []
+        if state.flags & DISORDERED:
+            return self._walk(state, state.head_click, None)
+        left = [(one.at, one.link) for one in known if one.class_ != MACHINE and one.at >= oldest]
+        left += self._walk(state, known[0].prev, oldest) if known[0].at >= oldest else []
+        if left:
+            return left
+        last = next(one.before for one in known if one.at >= oldest)
+        if last is not None and last != UNKNOWN:  # an older one: its link does not matter
+            return [(last, OTHER)]
+        return self._walk(state, state.head_click, oldest)
+
+    def _walk(
+        self, state: EmailState, seq: int | None, oldest: int | None
+    ) -> list[tuple[int, int]]:
+        """Clicks by people from one of the chain on: all, or those of `oldest` and younger and in
+        any case one."""
+        found: list[tuple[int, int]] = []
+        click = self._click(state.tenant, seq)
+        while click is not None and len(found) < state.clicks:
+            if oldest is not None and click.at < oldest and (found or seq != state.head_click):
+                break
+            if click.class_ != MACHINE:
+                found.append((click.at, click.link))
+            click = self._click(state.tenant, click.prev)
+        return found
 
     # Rows
 

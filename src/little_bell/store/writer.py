@@ -6,7 +6,7 @@ from typing import NamedTuple
 import apsw
 
 from little_bell.errors import DataError
-from little_bell.store.database import migrate, open_writer, store_error
+from little_bell.store.database import MIGRATIONS, migrate, open_writer, store_error
 from little_bell.store.memory import Limits, Memory
 from little_bell.store.statements import load
 from little_bell.store.tenants import Numbers, Tenant
@@ -146,7 +146,7 @@ class Writer:
         self.attempt = None
         try:
             self.cursor.execute(SQL["begin"])
-            self.cursor.execute(SQL["probe"])
+            self.connection.pragma("user_version", len(MIGRATIONS))
             self.cursor.execute(SQL["commit"])
         except apsw.Error as error:
             self._roll_back(None)

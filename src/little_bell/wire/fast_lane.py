@@ -275,7 +275,7 @@ class FastLane:
             self.log.event(stamp, "Email created", creation.tenant, email, creation.address)
 
     def _unavailable(self, request: Request) -> bytes:
-        refused = Refused(503, "the disk takes nothing now; nothing was created", retry_after=5)
+        refused = Refused(503, "the disk takes nothing now; the email has no id", retry_after=5)
         return self._refuse(request, "create_email", refused, None)
 
     # Operations

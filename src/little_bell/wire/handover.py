@@ -35,32 +35,37 @@ class SlowLane:
         """Give a client's socket away; the caller closes its own. False where it was not taken."""
         if len(message) > MAX_MESSAGE or self.in_flight >= IN_FLIGHT:
             return False
-        if self.channel is None:
-            self._start()
-        assert self.channel is not None  # noqa: S101 - for the type checker
         try:
+            if self.channel is None:
+                self.channel = self._start()
             socket.send_fds(self.channel, [message], [client.fileno()])
-        except OSError:
+        except OSError:  # it takes no more, or no descriptor or process can be had
             return False
         self.in_flight += 1
         self.last_used = now
         return True
 
-    def _start(self) -> None:
+    def _start(self) -> socket.socket:
+        """A new process; returns our end of its channel. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, PACKET)
         ours.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * MAX_MESSAGE)
-        # As descriptor 3: whatever else is open here is close-on-exec.
-        self.pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "little_bell.wire.slow_lane"],
-            self.environment,
-            file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],
-        )
-        theirs.close()
-        self.channel = ours
+        try:
+            # As descriptor 3: whatever else is open here is close-on-exec.
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-m", "little_bell.wire.slow_lane"],
+                self.environment,
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self.in_flight = 0
         self.starts += 1
+        return ours
 
     def reports(self) -> list[tuple[str, int]]:
         """What the slow lane answered since: (route, status). Forgets a process that ended."""

@@ -60,7 +60,7 @@ def is_host(value: bytes) -> bool:
         host, _, port = value.partition(b":")
     if (port and not port.isdigit()) or not HOST_CHARS.issuperset(host):
         return False
-    if len(KNOWN_HOSTS) < 256:
+    if len(KNOWN_HOSTS) < 256 and len(value) < 256:
         KNOWN_HOSTS.add(value)
     return True
 
@@ -105,17 +105,16 @@ class Reader:
         "_body",
         "_body_left",
         "_done",
-        "_head_size",
         "_parser",
         "_request",
         "_tail",
-        "body_size",
         "buffer",
         "expects",
         "max_body",
         "max_head",
         "max_headers",
         "reading",
+        "size",
     )
 
     def __init__(
@@ -125,14 +124,13 @@ class Reader:
         self.max_head = max_head
         self.max_headers = max_headers
         self.buffer = b""  # what may hold more requests
-        self.body_size = 0  # bytes held of the body under way
+        self.size = 0  # bytes fed of the request under way
         self.reading = False  # in the middle of a request
         self.expects = False  # the client waits for `100 Continue`
         self._request = Request()
-        self._body: list[bytes] = []
+        self._body = bytearray()
         self._body_left: int | None = None  # bytes, -1: chunked, None: still in the head
         self._done = False
-        self._head_size = 0
         self._tail = b""  # end of a head that came in parts
         self._parser = httptools.HttpRequestParser(self)
 
@@ -154,17 +152,22 @@ class Reader:
                 self._feed_head(buffer)
             elif left < 0:
                 self.buffer = b""
+                self.size += len(buffer)
+                # Chunk sizes, extensions and trailers are bytes, too.
+                if self.size > self.max_head + 2 * self.max_body:
+                    raise BadRequest(413, f"the body is larger than {self.max_body} bytes")
                 self._parse(buffer)
             else:
                 part = buffer[:left]
                 self.buffer = buffer[left:]
                 self._body_left = left - len(part)
+                self.size += len(part)
                 self._parse(part)
         request = self._request
         if self._body:
-            request.body = b"".join(self._body)
-            self._body.clear()
-            self.body_size = 0
+            request.body = bytes(self._body)
+            self._body = bytearray()
+        self.size = 0
         self.reading = self._done = self.expects = False
         self._body_left = None
         return request
@@ -177,7 +180,6 @@ class Reader:
                 return
             self.reading = True
             self._request = Request()
-            self._head_size = 0
             self._tail = b""
         end = (self._tail + buffer).find(b"\r\n\r\n")
         if end < 0:
@@ -186,8 +188,8 @@ class Reader:
         else:
             end += 4 - len(self._tail)
             head, self.buffer = buffer[:end], buffer[end:]
-        self._head_size += len(head)
-        if self._head_size > self.max_head:
+        self.size += len(head)
+        if self.size > self.max_head:
             raise BadRequest(431, "the request line and headers are too large")
         self._parse(head)
 
@@ -262,10 +264,9 @@ class Reader:
             self.expects = not request.old
 
     def on_body(self, data: bytes) -> None:
-        self.body_size += len(data)
-        if self.body_size > self.max_body:
+        self._body += data
+        if len(self._body) > self.max_body:
             raise BadRequest(413, f"the body is larger than {self.max_body} bytes")
-        self._body.append(data)
 
     def on_message_begin(self) -> None:
         if self._done:

@@ -29,7 +29,8 @@ RECEIVE = 16_384  # bytes read from a connection in a tick
 PER_CONNECTION = 32  # requests one connection may bring to a tick
 PER_TICK = 128  # requests decided in a tick: with their commit some 8 ms
 TAKING = 0.005  # seconds of a tick in which requests are taken
-WAITING_PER_TICK = PER_TICK // PER_CONNECTION
+WAITING_PER_TICK = PER_TICK // PER_CONNECTION // 2  # connections with requests left over
+SWEPT = 64  # connections closed in a turn because their time is over
 PENDING = 16 << 20  # bytes of unfinished requests, all connections together
 ACCEPTS = 64  # connections accepted in a tick
 LINGER = 2.0  # seconds a refused client has to stop sending
@@ -62,6 +63,9 @@ class Server:
         self.now = monotonic()  # stands still during a tick
         self.idle_deadline = self.now
         self.pending = 0  # bytes of unfinished requests
+        self.enough = 0.0  # perf_counter after which this tick takes no more requests
+        self.rotation = 0
+        self.unswept = False  # some connections whose time is over are still open
         self.watched: socket.socket | None = None  # the slow lane's channel
         self.stop_at = 0.0  # monotonic, once SIGTERM came
         self.swept_at = monotonic()
@@ -85,21 +89,26 @@ class Server:
         """Serve until SIGTERM or SIGINT, then finish what is under way."""
         while not self.stop_at:
             try:
-                self.turn(0.0 if self.more else 1.0)
+                self.turn(0.0 if self.more or self.unswept else 1.0)
             except Exception as error:  # the outermost edge: a fault must not end the bell
                 self._failed(error)
         self._stop()
 
     def _failed(self, error: Exception) -> None:
-        """Log a fault of ours; the connections of that turn are closed without an answer."""
+        """Log a fault of ours; whoever waited for that turn is closed without an answer."""
+        self._log_fault("A turn failed", error)
+        self.lane.forget_tick()
+        self.touched.clear()
+        self.more.clear()
+        for connection in list(self.connections):
+            if connection.out or connection.hand_over is not None or connection.reader.buffer:
+                self._drop(connection)
+
+    def _log_fault(self, message: str, error: Exception) -> None:
         import traceback
 
         trace = "".join(traceback.format_exception(error))
-        self.lane.log.write(ERROR, "A turn failed", error=repr(error), trace=trace)
-        self.lane.forget_tick()
-        touched, self.touched = self.touched, []
-        for connection in touched:
-            self._drop(connection)
+        self.lane.log.write(ERROR, message, error=repr(error), trace=trace)
 
     def turn(self, timeout: float) -> None:
         """One tick."""
@@ -112,16 +121,19 @@ class Server:
         self.now = monotonic()
         self.idle_deadline = self.now + self.config.idle_seconds
         self.taken = 0
+        self.enough = started + TAKING
         if self.more:
             waiting, self.more = self.more[:WAITING_PER_TICK], self.more[WAITING_PER_TICK:]
             for connection in waiting:
                 # One whose answers wait for the kernel goes on once these are sent.
                 if connection in self.connections and not connection.unsent:
                     self._take(connection)
-        enough = started + TAKING
-        for key, mask in ready:
-            if self.taken >= PER_TICK or perf_counter() > enough:
-                break  # level-triggered: the rest is ready again at once, and first in the line
+        # The rest is ready again at once, but in the same order: begin elsewhere in each turn.
+        self.rotation += PER_TICK + 1
+        first = self.rotation % len(ready) if ready else 0
+        for key, mask in ready[first:] + ready[:first]:
+            if self.taken >= PER_TICK or perf_counter() > self.enough:
+                break
             data = key.data
             if type(data) is Connection:
                 if mask & WRITE:
@@ -147,7 +159,7 @@ class Server:
     def _housekeeping(self) -> None:
         now = self.now
         self._checkpoint(now)
-        if now - self.swept_at >= 1.0:
+        if self.unswept or now - self.swept_at >= 1.0:
             self.swept_at = now
             self._sweep(now)
         if self.lane.log.lines or self.lane.log.held:
@@ -165,7 +177,9 @@ class Server:
             self._watch_slow_lane()
 
     def _sweep(self, now: float) -> None:
-        for connection in [one for one in self.connections if one.deadline < now]:
+        over = [one for one in self.connections if one.deadline < now]
+        self.unswept = len(over) > SWEPT
+        for connection in over[:SWEPT]:
             if connection.reader.reading and not connection.unsent and not connection.closing:
                 self._refuse(connection, BadRequest(408, "the request took too long to arrive"))
                 self._answer(connection)
@@ -202,10 +216,10 @@ class Server:
 
     def _make_room(self, reason: str) -> None:
         """Close some of the connections that came no further for longest."""
-        still = sorted(
-            [(self._since(one), one.number, one) for one in self.connections if not one.out]
-        )
-        for _, _, connection in still[: max(1, len(still) // 20)]:
+        import heapq
+
+        still = [(self._since(one), one.number, one) for one in self.connections if not one.out]
+        for _, _, connection in heapq.nsmallest(max(1, len(still) // 100), still):
             self._drop(connection)
         if not self.full:
             self.full = True
@@ -265,7 +279,12 @@ class Server:
             self.taken += 1
             if self.stop_at:
                 request.keep_alive = False
-            outcome = lane.handle(request, connection.peer, connection.control)
+            try:
+                outcome = lane.handle(request, connection.peer, connection.control)
+            except Exception as error:  # a fault of ours costs one request, not the bell
+                self._log_fault("A request failed", error)
+                self._refuse(connection, BadRequest(500, "this failed; the log says why"))
+                break
             if outcome is None:
                 connection.hand_over = request.dump()
                 connection.closing = True
@@ -276,6 +295,9 @@ class Server:
                 break
             if not reader.buffer:
                 break
+            if perf_counter() > self.enough:
+                self.more.append(connection)
+                break
         else:
             self.more.append(connection)
         if out or connection.hand_over is not None:
@@ -285,12 +307,12 @@ class Server:
                 connection.deadline = self.idle_deadline
         elif fresh or self.taken > before:
             connection.deadline = self.now + self.config.request_seconds
-        if len(reader.buffer) + reader.body_size != connection.held:
+        if len(reader.buffer) + reader.size != connection.held:
             self._hold(connection)
 
     def _hold(self, connection: Connection) -> None:
         """Account for unfinished requests; past the bound, refuse the one that grew."""
-        held = len(connection.reader.buffer) + connection.reader.body_size
+        held = len(connection.reader.buffer) + connection.reader.size
         self.pending += held - connection.held
         connection.held = held
         if self.pending > PENDING and not connection.closing:
@@ -348,12 +370,14 @@ class Server:
             self._drop(connection)
 
     def _give_away(self, connection: Connection, message: bytes) -> None:
-        taken = self.slow.hand_over(connection.socket, message, self.now)
+        taken = not self.lane.recorder.must_reopen and self.slow.hand_over(
+            connection.socket, message, self.now
+        )
         self._watch_slow_lane()
         if taken:
             self._drop(connection)
             return
-        refused = Refused(503, "too many pages are being made; try again", retry_after=5)
+        refused = Refused(503, "no page can be made now; try again", retry_after=5)
         status, headers, body = problem(refused, page=True)
         connection.out.append(self.lane.answers.write(Request(), status, headers, body))
         self.counters.request("slow", "none", status)

@@ -69,15 +69,22 @@ class SlowLane:
                 client.settimeout(SEND_SECONDS)
                 client.sendall(answer)
                 client.shutdown(socket.SHUT_WR)
-                drained = monotonic() + DRAIN_SECONDS
-                while (left := drained - monotonic()) > 0:
-                    client.settimeout(left)
-                    if not client.recv(4096):
-                        break
+                self.drain(client)
             except OSError:
                 pass  # the client is gone
             finally:
                 self.report(route, status)
+
+    def drain(self, client: socket.socket) -> None:
+        """Read what the client sent behind its request: unread, close() would reset the connection
+        and could lose the answer."""
+        drained = monotonic() + DRAIN_SECONDS
+        client.setblocking(False)
+        try:
+            while monotonic() < drained and client.recv(65_536):
+                pass
+        except BlockingIOError:
+            pass  # nothing more came so far
 
     def report(self, route: str, status: int) -> None:
         try:

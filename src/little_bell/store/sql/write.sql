@@ -10,10 +10,6 @@ COMMIT;
 -- Nothing of a failed tick stays.
 ROLLBACK;
 
--- name: probe
--- A write that changes nothing, to see whether the disk takes one again.
-UPDATE tenants SET last_seq = last_seq WHERE tenant = (SELECT min(tenant) FROM tenants);
-
 -- name: unscoped_tenants
 -- All tenants, for the memory of the fast lane.
 SELECT tenant, name, last_email, last_seq, last_agent, last_link, last_campaign FROM tenants;
