@@ -233,6 +233,34 @@ def test_dictionaries_are_bounded_and_then_say_other(tmp_path: Path) -> None:
     store.writer.close()
 
 
+def test_a_transaction_that_fails_uses_up_no_share_of_the_dictionaries(tmp_path: Path) -> None:
+    store = Store(tmp_path / "t.db", Limits(agents_per_hour=3, links_per_hour=3))
+    store.create()
+    click = store.hit(1, CLICK, 5 * MINUTE, f"{BROWSER} new", "https://new.example/")
+    for _ in range(10):
+        assert store.writer.accepts(NOON, [], [click])  # written and rolled back
+    store.write(click)
+    assert store.rows("SELECT agent, link FROM events") == [(1, 1)]
+    store.writer.close()
+
+
+def test_a_burst_behind_many_clicks_of_machines_leaves_the_last_click_of_people(
+    store: Store,
+) -> None:
+    store.create()
+    urls = [f"https://{name}.example/" for name in "xyz"]
+    store.write(store.hit(1, CLICK, 5 * MINUTE, url=urls[0]))
+    for i in range(20):
+        at = 6 * MINUTE + i * SECOND
+        store.write(*[store.hit(1, CLICK, at, "curl/8.0", urls[0], address=OFFICE)] * 10)
+    for source in (b"\x01\x01\x01", b"\x02\x02\x02"):
+        store.write(*[store.hit(1, CLICK, 20 * MINUTE, url=url, address=source) for url in urls])
+        assert golden(store) == Golden(0, 0, 1, 1, 1, store.figures().machine_clicks, 1)
+        [(last,)] = store.rows("SELECT last_click FROM states")
+        assert last == NOON + 5 * MINUTE
+    check_states(store)
+
+
 # The property: what is added up as hits come equals what a naive recount of the log finds.
 
 AGENTS = (BROWSER, APPLE, GOOGLE, "curl/8.0", "", "Something/1.0")

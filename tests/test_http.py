@@ -866,3 +866,68 @@ def test_no_body_of_one_request_is_another_request(bell: Bell) -> None:
         first, second = line.answer(), line.answer()
         assert (first.status, json.loads(second.body)["status"]) == (400, "healthy")
     assert events(bell, tenant) == []
+
+
+# A few that take all they can get
+
+
+def test_a_few_floods_do_not_starve_the_others(bell: Bell) -> None:
+    """As many as fill a whole tick go on sending; others, old and new, are answered."""
+    tenant = fresh_tenant()
+    bell.create(tenant)
+    enough = threading.Event()
+    flood = raw_request(f"/{tenant}/pixel/1.gif") * 200
+
+    def send(line: Line) -> None:
+        while not enough.is_set():
+            try:
+                line.socket.sendall(flood)
+            except OSError:
+                return
+
+    def receive(line: Line) -> None:
+        while not enough.is_set():
+            try:
+                if not line.socket.recv(65_536):
+                    return
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+
+    with ExitStack() as clients:
+        old = clients.enter_context(Line(bell.port))
+        floods = [clients.enter_context(Line(bell.port)) for _ in range(6)]
+        threads = [
+            threading.Thread(target=work, args=(line,))
+            for line in floods
+            for work in (send, receive)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(0.3)
+            for line in (old, clients.enter_context(Line(bell.port))):
+                line.socket.settimeout(10)
+                line.send(raw_request("/health"))
+                assert line.answer().status == 200
+        finally:
+            enough.set()
+            for line in floods:
+                line.reset()
+            for thread in threads:
+                thread.join(10)
+
+
+@pytest.mark.parametrize("endless", [b"X: " + b"a" * 60_000, b"1;" + b"e" * 60_000])
+def test_trailers_and_chunk_extensions_have_an_end(bell: Bell, endless: bytes) -> None:
+    begin = b"0\r\n" if endless.startswith(b"X") else b""
+    head = b"POST /acme/emails HTTP/1.1\r\nHost: bell\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with Line(bell.port) as line:
+        line.send(head + begin + endless)
+        for _ in range(40):
+            try:
+                line.send(b"a" * 60_000)
+            except OSError:
+                return  # refused, and closed
+        assert line.answer().status == 413

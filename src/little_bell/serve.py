@@ -105,6 +105,7 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
             writer.close()
         except StoreError as error:
             log.write(ERROR, "The database did not close", reason=str(error))
+        checkpointer.release()
         if lost:
             log.write(ERROR, "Events were lost: the disk failed to the end", events=lost)
         try:

@@ -19,6 +19,8 @@ SQL = load("write.sql")
 # Errors of the driver, and of Python where a value does not fit it.
 DRIVER_ERRORS = (apsw.Error, TypeError, ValueError, OverflowError)
 
+WAL_PIECE = 1 << 16  # bytes
+
 MODES = {
     "passive": apsw.SQLITE_CHECKPOINT_PASSIVE,
     "restart": apsw.SQLITE_CHECKPOINT_RESTART,
@@ -176,19 +178,33 @@ class Writer:
         return attempt.written
 
     def _sync_all_again(self) -> None:
-        """Checkpoint the whole WAL, whatever was checkpointed of it before.
+        """Bring everything to the disk, whatever was synced before.
 
         A page whose sync failed may be marked clean by the kernel, and never reach the disk. That
-        goes for the WAL, and for pages of the database that earlier checkpoints wrote: SQLite syncs
-        these only with the last one. An exclusive connection has a WAL index of its own and begins
-        anew; it needs to be alone.
+        goes for the WAL, which is written again as it is, since the database must not get ahead of
+        it; and for pages of the database that earlier checkpoints wrote, which SQLite syncs only
+        with the last one: an exclusive connection has a WAL index of its own and moves all of them
+        again. It needs to be alone.
         """
         connection = open_writer(self.path, self.vfs, alone=True)
         try:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._write_wal_again()
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
             connection.close()
+
+    def _write_wal_again(self) -> None:
+        """Make the pages of the WAL dirty, and sync them."""
+        flags = [apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_WAL, 0]
+        wal = apsw.VFSFile(self.vfs or "", self.path + "-wal", flags)
+        try:
+            size = wal.xFileSize()
+            for offset in range(0, size, WAL_PIECE):
+                wal.xWrite(wal.xRead(min(WAL_PIECE, size - offset), offset), offset)
+            wal.xSync(apsw.SQLITE_SYNC_FULL)
+        finally:
+            wal.xClose()
 
     # Checkpoints
 
