@@ -19,6 +19,7 @@ import little_bell.store.writer
 from durable_vfs import Disk, File, PowerVFS
 from little_bell import cli
 from little_bell.store.database import open_writer
+from little_bell.store.job import Job
 from little_bell.store.recorder import Recorded, Recorder
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import Hit
@@ -53,8 +54,15 @@ def note_unsafe_answers(note: Path) -> None:
     """Say so before the first answer leaves that the server itself counts as not durable."""
 
     class NotingRecorder(Recorder):
-        def record(self, at: int, emails: list[NewEmail], hits: list[Hit], now: float) -> Recorded:
-            recorded = super().record(at, emails, hits, now)
+        def record(
+            self,
+            at: int,
+            emails: list[NewEmail],
+            hits: list[Hit],
+            now: float,
+            job: Job | None = None,
+        ) -> Recorded:
+            recorded = super().record(at, emails, hits, now, job)
             if not recorded.durable:
                 note.touch()
             return recorded

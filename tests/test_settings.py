@@ -51,6 +51,7 @@ WRONG = {
     "MAX_NEW_AGENTS_PER_HOUR": ["x", "0", "-1"],
     "MAX_NEW_LINKS_PER_HOUR": ["x", "0", "-1"],
     "MAX_BODY_BYTES": ["x", "0", "-1", "64k"],
+    "MAX_BULK_BYTES": ["x", "0", "-1", "64M"],
     "MAX_CONNECTIONS": ["x", "0", "-1"],
     "IDLE_SECONDS": ["x", "-1", "nan"],
     "REQUEST_SECONDS": ["x", "-1", "nan"],

@@ -11,6 +11,8 @@ LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}  # of lo
 
 TENANT_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
+NO_TENANT = "a tenant's name has 1 to 64 letters, digits, - and _, a letter or digit first"
+
 
 def is_tenant(name: bytes) -> bool:
     """Whether a path segment is a tenant's name: `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`."""
@@ -165,6 +167,12 @@ SETTINGS = (
         "link targets a tenant may add in an hour; then they are (other)",
     ),
     Setting("MAX_BODY_BYTES", "65536", whole(1024, 1 << 20), "size of one request's body"),
+    Setting(
+        "MAX_BULK_BYTES",
+        "67108864",
+        whole(1 << 16, 1 << 32),
+        "size of one request's body of many emails (NDJSON)",
+    ),
     Setting("MAX_CONNECTIONS", "10000", whole(16, 1_000_000), "open connections"),
     Setting("IDLE_SECONDS", "75", seconds, "a connection without a request is closed after it"),
     Setting("REQUEST_SECONDS", "15", seconds, "time a request may take to arrive"),
@@ -200,6 +208,7 @@ class Config:
     max_new_agents_per_hour: int
     max_new_links_per_hour: int
     max_body_bytes: int
+    max_bulk_bytes: int
     max_connections: int
     idle_seconds: float
     request_seconds: float

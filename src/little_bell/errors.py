@@ -21,17 +21,24 @@ class Refused(LittleBellError):  # noqa: N818 - a verdict on a request, not an e
 
     `status` is an HTTP status from 400 to 503. `detail` is a sentence for people and holds no
     text of the sender unless it went through `repr`; `field` names the JSON member or query
-    parameter at fault; `retry_after` is in seconds.
+    parameter at fault; `retry_after` is in seconds; `place` says which of many was at fault, as
+    ("line", 7) or ("index", 0).
     """
 
     def __init__(
-        self, status: int, detail: str, field: str | None = None, retry_after: int | None = None
+        self,
+        status: int,
+        detail: str,
+        field: str | None = None,
+        retry_after: int | None = None,
+        place: tuple[str, int] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.field = field
         self.retry_after = retry_after
+        self.place = place
 
 
 class StoreError(LittleBellError):

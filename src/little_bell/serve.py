@@ -79,7 +79,7 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
         {**environment, "PORT": str(config.port), "BASE_URL": config.base_url},
         config.slow_lane_idle_seconds,
     )
-    lane = FastLane(config, recorder, checkpointer, log)
+    lane = FastLane(config, recorder, checkpointer, log, slow.tell)
     server = Server(config, lane, listener, commands, slow)
     listener.listen(BACKLOG)
     log.write(

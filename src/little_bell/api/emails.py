@@ -3,13 +3,22 @@
 import json
 
 from little_bell.errors import Refused
-from little_bell.tracking.email import NewEmail
+from little_bell.tracking.email import NewEmail, Once
 
 # Characters. 998 is a header line's limit (RFC 5322 2.1.1), 320 the longest address's.
 MAX_TEXT = {"subject": 998, "recipient": 320, "campaign": 128}
 MAX_METADATA = 50  # members
 MAX_NAME = 64
 MAX_VALUE = 1024
+MAX_KEY = 255  # bytes of an Idempotency-Key
+
+NO_EMAILS = "the body holds no emails"
+NDJSON_TYPES = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl")
+
+
+def is_ndjson(content_type: bytes) -> bool:
+    """Whether a Content-Type says newline-delimited JSON (https://github.com/ndjson)."""
+    return content_type.partition(b";")[0].strip().lower() in NDJSON_TYPES
 
 
 def clean(text: object, field: str, limit: int) -> str:
@@ -30,26 +39,55 @@ def refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is no JSON")
 
 
+def read_json(text: bytes, what: str) -> object:
+    """The value of a JSON text, which is called `what` in messages. Raises Refused (400)."""
+    try:
+        return json.loads(text.decode("utf-8"), parse_constant=refuse_constant)
+    except UnicodeDecodeError:
+        raise Refused(400, f"{what} is not UTF-8") from None
+    except RecursionError:
+        raise Refused(400, f"{what} is nested too deeply") from None
+    except ValueError as error:
+        raise Refused(400, f"{what} is not JSON: {error}") from None
+
+
 def read_object(body: bytes) -> dict[str, object]:
     """The JSON object of a body; an empty body is an empty object. Raises Refused (400)."""
     if not body.strip():
         return {}
-    try:
-        value = json.loads(body.decode("utf-8"), parse_constant=refuse_constant)
-    except UnicodeDecodeError:
-        raise Refused(400, "the body is not UTF-8") from None
-    except RecursionError:
-        raise Refused(400, "the body is nested too deeply") from None
-    except ValueError as error:
-        raise Refused(400, f"the body is not JSON: {error}") from None
+    value = read_json(body, "the body")
     if not isinstance(value, dict):
         raise Refused(400, "the body is not a JSON object")
     return value
 
 
-def parse_email(tenant: str, body: bytes) -> NewEmail:
+def read_once(headers: dict[bytes, bytes], digest: bytes) -> Once | None:
+    """The request's Idempotency-Key, if it has one; `digest` is the SHA-256 of its body.
+
+    Raises Refused (400).
+    """
+    key = headers.get(b"idempotency-key")
+    if key is None:
+        return None
+    if not 0 < len(key) <= MAX_KEY:
+        raise Refused(400, f"the Idempotency-Key is empty or longer than {MAX_KEY} bytes")
+    from hashlib import sha256
+
+    return Once(sha256(key).digest()[:16], digest[:16])
+
+
+def parse_email(tenant: str, body: bytes, once: Once | None = None) -> NewEmail:
     """One new email from a request's body. Raises Refused (400) that names the field at fault."""
-    members = read_object(body)
+    return read_email(tenant, read_object(body), once)
+
+
+def created(base: str, tenant: str, email: int) -> dict[str, object]:
+    """What the answer says of an email; `base` is BASE_URL."""
+    return {"email_id": email, "tracking_pixel_url": f"{base}/{tenant}/pixel/{email}.gif"}
+
+
+def read_email(tenant: str, members: dict[str, object], once: Once | None = None) -> NewEmail:
+    """One new email from its members. Raises Refused (400) that names the field at fault."""
     texts: dict[str, str | None] = dict.fromkeys(MAX_TEXT)
     metadata = None
     for name, value in members.items():
@@ -63,7 +101,7 @@ def parse_email(tenant: str, body: bytes) -> NewEmail:
             known = ", ".join((*MAX_TEXT, "metadata"))
             shown = clean(name[:MAX_NAME].replace("\0", " "), "name", MAX_NAME)
             raise Refused(400, f"unknown field {shown!r}; known are {known}", shown)
-    return NewEmail(tenant, texts["subject"], texts["recipient"], texts["campaign"], metadata)
+    return NewEmail(tenant, texts["subject"], texts["recipient"], texts["campaign"], metadata, once)
 
 
 def read_metadata(value: object) -> str | None:

@@ -62,6 +62,10 @@ class Dictionary:
         self.pending[key] = number
         return number
 
+    def forget(self) -> None:
+        """Rows may be gone: look each up again."""
+        self.cache.clear()
+
     def committed(self) -> None:
         """What the transaction learnt is true from now on."""
         if self.pending:

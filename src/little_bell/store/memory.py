@@ -33,6 +33,15 @@ class Click(NamedTuple):
     before: int | None = UNKNOWN  # when people had clicked last before it (ms), where known
 
 
+class Pending(NamedTuple):
+    """Ids of which no email exists: their batch is being written, or it came to nothing."""
+
+    tenant: int
+    first: int
+    last: int
+    last_campaign: int  # of the tenant, before the batch
+
+
 class Limits(NamedTuple):
     """Bounds of what strangers can make the store keep."""
 
@@ -57,6 +66,7 @@ class Memory:
         self.campaigns = Dictionary(
             Source("last_campaign", SQL["select_campaign"], SQL["insert_campaign"], 0)
         )
+        self.pending: Pending | None = None
         self.verdicts: dict[str, Verdict] = {}
         self.states: dict[tuple[int, int], EmailState] = {}
         self.clicks: dict[tuple[int, int], list[Click]] = {}  # newest last

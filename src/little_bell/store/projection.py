@@ -140,6 +140,42 @@ class EmailState:
             self.head_click,
         ) = row
 
+    def opens_row(self) -> tuple[int | None, ...]:
+        """Values for `update_opens`."""
+        return (
+            self.opens,
+            self.machine_opens,
+            self.first_open,
+            self.last_open,
+            self.first_machine_open,
+            self.last_machine_open,
+            self.head_open,
+            self.tenant,
+            self.email,
+        )
+
+    def row(self) -> tuple[int | None, ...]:
+        """Values for `update_state`."""
+        return (
+            self.flags,
+            self.opens,
+            self.machine_opens,
+            self.clicks,
+            self.machine_clicks,
+            self.first_open,
+            self.last_open,
+            self.first_machine_open,
+            self.last_machine_open,
+            self.first_click,
+            self.last_click,
+            self.first_machine_click,
+            self.last_machine_click,
+            self.head_open,
+            self.head_click,
+            self.tenant,
+            self.email,
+        )
+
     def uniques(self) -> tuple[int | None, bool, int | None]:
         """When it became a unique open, whether that is inferred, and a unique click."""
         if self.first_open is None:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from little_bell.errors import DataError, StoreError
+from little_bell.store.job import Job
 from little_bell.store.transaction import GONE
 from little_bell.store.writer import Writer, Written
 from little_bell.tracking.email import NewEmail
@@ -45,16 +46,26 @@ class Recorder:
         self.refused = 0  # rows that the database refused
         self.retry_at = 0.0  # monotonic
 
-    def record(self, at: int, emails: list[NewEmail], hits: list[Hit], now: float) -> Recorded:
-        """Write one tick. `at` is in ms since the epoch, `now` is monotonic seconds.
+    def record(
+        self,
+        at: int,
+        emails: list[NewEmail],
+        hits: list[Hit],
+        now: float,
+        job: Job | None = None,
+    ) -> Recorded:
+        """Write one tick, with a step of `job`. `at` is in ms since the epoch, `now` is monotonic
+        seconds.
 
         Never raises for the disk's sake.
         """
         if self.reason is None:
             try:
-                return Recorded(True, self._write_or_reopen(at, emails, hits))
+                return Recorded(True, self._write_or_reopen(at, emails, hits, job))
             except StoreError as error:
                 self.degrade(error, now)
+                if job is not None:
+                    job.failed(error)
             if self.must_reopen:
                 self.doubted = list(hits)
                 return Recorded(False, NOTHING)
@@ -72,23 +83,35 @@ class Recorder:
         self.must_reopen = self.must_reopen or error.reopen
         self.retry_at = now + RETRY
 
-    def _write_or_reopen(self, at: int, emails: list[NewEmail], hits: list[Hit]) -> Written:
-        """Write; after an I/O error once more, on a new connection that settled the doubt."""
+    def _write_or_reopen(
+        self, at: int, emails: list[NewEmail], hits: list[Hit], job: Job | None
+    ) -> Written:
+        """Write; after an I/O error once more, on a new connection that settled the doubt.
+
+        That of a job's step is not settled: the job has failed.
+        """
         try:
-            return self._write(at, emails, hits)
+            return self._write(at, emails, hits, job)
         except StoreError as error:
             if not error.reopen:
                 raise
+            if job is not None:
+                job.failed(error)
         self.must_reopen = True
         written = self.writer.reopen()
         self.must_reopen = False
         return written or self._write(at, emails, hits)
 
-    def _write(self, at: int, emails: list[NewEmail], hits: list[Hit]) -> Written:
+    def _write(
+        self, at: int, emails: list[NewEmail], hits: list[Hit], job: Job | None = None
+    ) -> Written:
         """Write; where the database refuses a value, without the rows that cannot be written."""
         try:
-            return self.writer.write(at, emails, hits)
-        except DataError:
+            return self.writer.write(at, emails, hits, job)
+        except DataError as error:
+            if job is not None:
+                job.failed(error)
+                return self._write(at, emails, hits)
             good_emails = [email for email in emails if self.writer.accepts(at, [email], [])]
             good_hits = [hit for hit in hits if self.writer.accepts(at, [], [hit])]
         self.refused += len(emails) + len(hits) - len(good_emails) - len(good_hits)

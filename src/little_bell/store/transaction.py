@@ -2,6 +2,7 @@
 
 import apsw
 
+from little_bell.store import idempotency
 from little_bell.store.dictionary import HOUR, OTHER
 from little_bell.store.memory import CLICKED, HOT, UNKNOWN, Click, Memory
 from little_bell.store.projection import (
@@ -50,6 +51,7 @@ class Transaction:
         "grown",
         "memory",
         "pairs",
+        "pending",
         "snapshots",
         "states",
     )
@@ -57,6 +59,7 @@ class Transaction:
     def __init__(self, cursor: apsw.Cursor, memory: Memory) -> None:
         self.cursor = cursor
         self.memory = memory
+        self.pending = memory.pending  # what it is once this is committed
         self.snapshots: dict[int, Numbers] = {}  # of tenants, before
         self.created: list[Tenant] = []
         self.states: dict[tuple[int, int], EmailState] = {}  # those that change
@@ -83,15 +86,19 @@ class Transaction:
 
     # Emails
 
-    def create(self, at: int, email: NewEmail) -> tuple[int, int]:
-        """Add an email (and its tenant); returns the tenant's number and the email's id."""
-        known = self.memory.tenants.by_name.get(email.tenant.encode("ascii"))
+    def tenant_named(self, name: str, at: int) -> Tenant:
+        """A tenant whose numbers are about to grow; a new one where none has the name."""
+        known = self.memory.tenants.by_name.get(name.encode("ascii"))
         if known is None:
-            known = Tenant(self.memory.tenants.last + 1, email.tenant)
+            known = Tenant(self.memory.tenants.last + 1, name)
             self.cursor.execute(SQL["insert_tenant"], (known.id, known.name, at))
             self.memory.tenants.add(known)
             self.created.append(known)
-        tenant = self._tenant(known.id)
+        return self._tenant(known.id)
+
+    def create(self, at: int, email: NewEmail) -> tuple[int, int]:
+        """Add an email (and its tenant); returns the tenant's number and the email's id."""
+        tenant = self.tenant_named(email.tenant, at)
         tenant.last_email = number = tenant.last_email + 1
         campaign = None
         if email.campaign is not None:
@@ -102,6 +109,8 @@ class Transaction:
         )
         self.cursor.execute(SQL["insert_state"], (tenant.id, number, at, campaign))
         project_sent(EmailState(tenant.id, number, fresh_row(at, campaign)), self.figures)
+        if email.once is not None:
+            idempotency.keep(self.cursor, tenant.id, email.once, number, 1, at)
         return tenant.id, number
 
     # Hits
@@ -122,6 +131,9 @@ class Transaction:
 
     def hit(self, hit: Hit) -> int:
         """Add an open or a click; returns its class, GONE or OVER_CAP."""
+        pending = self.pending
+        if pending and hit.tenant == pending.tenant and pending.first <= hit.email <= pending.last:
+            return GONE
         state = self._state(hit.tenant, hit.email)
         if state is None:
             return GONE
@@ -339,17 +351,7 @@ class Transaction:
             self.cursor.executemany(
                 SQL["update_opens"],
                 [
-                    (
-                        state.opens,
-                        state.machine_opens,
-                        state.first_open,
-                        state.last_open,
-                        state.first_machine_open,
-                        state.last_machine_open,
-                        state.head_open,
-                        state.tenant,
-                        state.email,
-                    )
+                    state.opens_row()
                     for key, state in self.states.items()
                     if key not in self.clicked
                 ],
@@ -357,28 +359,7 @@ class Transaction:
         if self.clicked:
             self.cursor.executemany(
                 SQL["update_state"],
-                [
-                    (
-                        state.flags,
-                        state.opens,
-                        state.machine_opens,
-                        state.clicks,
-                        state.machine_clicks,
-                        state.first_open,
-                        state.last_open,
-                        state.first_machine_open,
-                        state.last_machine_open,
-                        state.first_click,
-                        state.last_click,
-                        state.first_machine_click,
-                        state.last_machine_click,
-                        state.head_open,
-                        state.head_click,
-                        state.tenant,
-                        state.email,
-                    )
-                    for state in map(self.states.__getitem__, self.clicked)
-                ],
+                [self.states[key].row() for key in self.clicked],
             )
         if self.pairs:
             self.cursor.executemany(

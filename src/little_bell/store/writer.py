@@ -7,7 +7,9 @@ import apsw
 
 from little_bell.errors import DataError
 from little_bell.store.database import MIGRATIONS, migrate, open_writer, store_error
-from little_bell.store.memory import Limits, Memory
+from little_bell.store.idempotency import Created, find
+from little_bell.store.job import Job
+from little_bell.store.memory import Limits, Memory, Pending
 from little_bell.store.statements import load
 from little_bell.store.tenants import Numbers, Tenant
 from little_bell.store.transaction import Transaction
@@ -74,6 +76,9 @@ class Writer:
 
     def _read_tenants(self) -> None:
         tenants = self.memory.tenants
+        self.memory.pending = None
+        for row in self.cursor.execute(SQL["unscoped_pending"]):
+            self.memory.pending = Pending(*row)
         for id_, name, *numbers in self.cursor.execute(SQL["unscoped_tenants"]):
             known = tenants.by_id.get(id_)
             if known is None:
@@ -81,10 +86,12 @@ class Writer:
             else:
                 known.restore((numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]))
 
-    def write(self, at: int, emails: list[NewEmail], hits: list[Hit]) -> Written:
+    def write(
+        self, at: int, emails: list[NewEmail], hits: list[Hit], job: Job | None = None
+    ) -> Written:
         """Append and project all of it, durably, or nothing. `at` is the time of creation (ms).
 
-        Raises StoreError, or DataError where a value was refused.
+        `job` adds its next step. Raises StoreError, or DataError where a value was refused.
         """
         self.attempt = None
         transaction = Transaction(self.cursor, self.memory)
@@ -94,6 +101,8 @@ class Writer:
                 [transaction.create(at, email) for email in emails],
                 [transaction.hit(hit) for hit in hits],
             )
+            if job is not None:
+                job.step(transaction)
             transaction.flush()
             self.attempt = self._attempt(transaction, written)
             self.cursor.execute(SQL["commit"])
@@ -105,7 +114,23 @@ class Writer:
             raise
         self.attempt = None
         self.memory.committed(transaction.states)
+        self.memory.pending = transaction.pending
+        if job is not None:
+            job.committed()
         return written
+
+    def created_before(self, tenant: str, key: bytes, now: int) -> Created | None:
+        """What a request with this Idempotency-Key created (see `idempotency.find`).
+
+        Raises StoreError.
+        """
+        known = self.memory.tenants.by_name.get(tenant.encode("ascii"))
+        if known is None:
+            return None
+        try:
+            return find(self.cursor, known.id, key, now)
+        except apsw.Error as error:
+            raise store_error(error) from error
 
     def _attempt(self, transaction: Transaction, written: Written) -> Attempt | None:
         """By what the transaction would be known; None where it only made a cap's row grow."""

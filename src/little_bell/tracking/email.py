@@ -3,6 +3,13 @@
 from typing import NamedTuple
 
 
+class Once(NamedTuple):
+    """An Idempotency-Key, and what came with it. Hashes, of 16 bytes each."""
+
+    key: bytes
+    digest: bytes
+
+
 class NewEmail(NamedTuple):
     """What `POST /{tenant}/emails` says. Texts are valid UTF-8 without NUL."""
 
@@ -11,3 +18,4 @@ class NewEmail(NamedTuple):
     recipient: str | None
     campaign: str | None
     metadata: str | None  # a JSON object of strings, as text
+    once: Once | None = None

@@ -8,6 +8,7 @@ JSON_HEADERS: Headers = (
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
 )
+NDJSON_HEADERS: Headers = (("Content-Type", "application/x-ndjson"), *JSON_HEADERS[1:])
 PROBLEM_HEADERS: Headers = (("Content-Type", "application/problem+json"), *JSON_HEADERS[1:])
 TEXT_HEADERS: Headers = (
     ("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),
@@ -39,6 +40,20 @@ def to_json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
+def cors(headers: dict[bytes, bytes], origins: tuple[str, ...]) -> Headers:
+    """What lets a page of an allowed origin read the answer (https://fetch.spec.whatwg.org).
+
+    `headers` are the request's."""
+    if not origins:
+        return ()
+    if "*" in origins:
+        return (("Access-Control-Allow-Origin", "*"),)
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if origin in origins:
+        return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
+    return (("Vary", "Origin"),)
+
+
 def problem(refused: Refused, page: bool) -> tuple[int, Headers, bytes]:
     """A refusal as status, headers and body: a page for people, or problem+json (RFC 9457)."""
     extra: Headers = ()
@@ -58,4 +73,7 @@ def problem(refused: Refused, page: bool) -> tuple[int, Headers, bytes]:
     }
     if refused.field is not None:
         members["field"] = refused.field
+    if refused.place is not None:
+        name, number = refused.place
+        members[name] = number
     return refused.status, PROBLEM_HEADERS + extra, to_json(members)

@@ -33,11 +33,11 @@ class Connection:
         "writing",
     )
 
-    def __init__(self, sock: socket, peer: bytes, max_body: int, control: bool) -> None:
+    def __init__(self, sock: socket, peer: bytes, reader: Reader, control: bool) -> None:
         self.socket = sock
         self.peer = peer  # packed address
         self.control = control  # it came over the control socket
-        self.reader = Reader(max_body)
+        self.reader = reader
         self.out: list[bytes | Later] = []  # answers of this tick
         self.unsent = b""  # what the kernel did not take yet
         self.writing = False  # the loop waits until the kernel takes more

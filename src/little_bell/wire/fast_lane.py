@@ -4,15 +4,16 @@ import _thread
 from collections.abc import Iterable
 from time import monotonic, perf_counter, time
 
-from little_bell.config import Config, is_tenant
+from little_bell.config import NO_TENANT, Config, is_tenant
 from little_bell.errors import Refused
 from little_bell.ops.health import Health
 from little_bell.ops.logs import DEBUG, ERROR, INFO, WARN, Log
 from little_bell.ops.metrics import Counters
 from little_bell.store.checkpoint import Checkpointer
+from little_bell.store.idempotency import Created
 from little_bell.store.recorder import REFUSED, Recorder
 from little_bell.tracking.client import client_address, parse_networks, show, truncate, within
-from little_bell.tracking.email import NewEmail
+from little_bell.tracking.email import NewEmail, Once
 from little_bell.tracking.hit import (
     CLICK,
     OPEN,
@@ -27,10 +28,12 @@ from little_bell.tracking.links import REDIRECT_HEADERS, canonical, query_value,
 from little_bell.tracking.pixel import GIF
 from little_bell.tracking.pixel import HEADERS as PIXEL_HEADERS
 from little_bell.tracking.rules import RELAY_RANGES, SCANNER_RANGES
-from little_bell.wire.answers import JSON_HEADERS, TEXT_HEADERS, problem, to_json
+from little_bell.wire.answers import JSON_HEADERS, TEXT_HEADERS, cors, problem, to_json
+from little_bell.wire.bulk import UNDER_WAY, Bulk, Tell
 from little_bell.wire.connection import Later
+from little_bell.wire.handover import MAX_BODY
 from little_bell.wire.http import Answers, Headers, Request, connection_line
-from little_bell.wire.routes import CONTROL_ROUTES, ROUTES, SLOW, Route, Router
+from little_bell.wire.routes import CONTROL_ROUTES, EITHER, ROUTES, SLOW, Route, Router
 
 SOURCES = 4096  # client addresses whose stored form is kept in memory
 PIXEL = "pixel"
@@ -61,7 +64,9 @@ class FastLane:
         recorder: Recorder,
         checkpointer: Checkpointer,
         log: Log,
+        tell: Tell,
     ) -> None:
+        """`tell` says to the slow lane what became of a batch: number, status, first id."""
         self.config = config
         self.recorder = recorder
         self.checkpointer = checkpointer
@@ -84,6 +89,7 @@ class FastLane:
         self.hits: list[Hit] = []
         self.emails: list[NewEmail] = []
         self.creations: list[Creation] = []
+        self.bulk = Bulk(recorder, log, tell)
 
     # A tick
 
@@ -104,17 +110,35 @@ class FastLane:
         if route.lane is SLOW:
             return None
         try:
+            if route.lane is EITHER and request.body.lstrip()[:1] == b"[":
+                if len(request.body) > MAX_BODY:  # in chunks
+                    raise Refused(413, f"a list of over {MAX_BODY} bytes needs a Content-Length")
+                return None
             outcome: Outcome = getattr(self, route.name)(request, segments, query, peer)
         except Refused as refused:
             return self._refuse(request, route.name, refused, route)
         return outcome
 
+    def diverts(self, request: Request, length: int) -> bool:
+        """Whether the slow lane reads the body of this request (bytes; -1: in chunks)."""
+        methods, _, _ = self.router.find(request.target)
+        route = (methods or {}).get(request.method)
+        if route is None or route.lane is not EITHER:
+            return False
+        if length > min(MAX_BODY, self.config.max_body_bytes):
+            return True
+        from little_bell.api.emails import is_ndjson
+
+        return is_ndjson(request.headers.get(b"content-type", b""))
+
     def commit(self) -> None:
         """Record what the tick decided; creations have their answers afterwards."""
         hits, emails = self.hits, self.emails
-        if hits or emails:
+        now = monotonic()
+        job = self.bulk.job(now)
+        if hits or emails or job is not None:
             started = perf_counter()
-            durable, written = self.recorder.record(self.now_ms, emails, hits, monotonic())
+            durable, written = self.recorder.record(self.now_ms, emails, hits, now, job)
             counters = self.counters
             counters.commit.observe(perf_counter() - started)
             counters.batch.observe(len(hits) + len(emails))
@@ -130,6 +154,7 @@ class FastLane:
             if not self.warm:
                 self.warm = True
                 _thread.start_new_thread(warm_up, ())
+        self.bulk.settle(now)
         if self.recorder.reason != self.reason:
             self._disk_changed()
         if self.recorder.reason is not None:
@@ -242,33 +267,48 @@ class FastLane:
 
     def create_email(
         self, request: Request, segments: list[bytes], _query: bytes, peer: bytes
-    ) -> Creation:
+    ) -> Outcome:
         """Note a new email; its answer follows from the commit."""
-        from little_bell.api.emails import parse_email
+        from little_bell.api.emails import NO_EMAILS, created, is_ndjson, parse_email, read_once
 
         if not is_tenant(segments[1]):
-            raise Refused(
-                404, "a tenant's name has 1 to 64 letters, digits, - and _, a letter or digit first"
-            )
+            raise Refused(404, NO_TENANT)
         tenant = segments[1].decode("ascii")
-        email = parse_email(tenant, request.body)
+        if not request.body and is_ndjson(request.headers.get(b"content-type", b"")):
+            raise Refused(400, NO_EMAILS)
+        once = None
+        if b"idempotency-key" in request.headers:
+            from hashlib import sha256
+
+            once = read_once(request.headers, sha256(request.body).digest())
+        email = parse_email(tenant, request.body, once)
+        if once is not None:
+            known = self._created_before(tenant, once)
+            if known is not None:
+                members = created(self.config.base_url, tenant, known.first)
+                return self._json(request, "create_email", 201, members)
         address = client_address(peer, request.headers, self.config.trusted_proxies)
         creation = Creation(request, tenant, show(truncate(address)))
         self.emails.append(email)
         self.creations.append(creation)
         return creation
 
+    def _created_before(self, tenant: str, once: Once) -> Created | None:
+        """What a request with this Idempotency-Key created. Raises Refused."""
+        for other in self.emails:
+            if other.once and (other.tenant, other.once.key) == (tenant, once.key):
+                raise Refused(409, UNDER_WAY, retry_after=1)
+        return self.bulk.created_before(tenant, once, self.now_ms)
+
     def _created(self, creation: Creation, email: int) -> None:
+        from little_bell.api.emails import created
+
         request = creation.request
         if (0, email) == REFUSED:
             refused = Refused(400, "the database refused this email")
             creation.answer = self._refuse(request, "create_email", refused, None)
             return
-        base = self.config.base_url
-        members = {
-            "email_id": email,
-            "tracking_pixel_url": f"{base}/{creation.tenant}/pixel/{email}.gif",
-        }
+        members = created(self.config.base_url, creation.tenant, email)
         creation.answer = self._json(request, "create_email", 201, members)
         if self.log.level <= INFO:
             stamp = self.log.stamp(self.now)
@@ -344,7 +384,10 @@ class FastLane:
             ):
                 headers += (
                     ("Access-Control-Allow-Methods", allowed),
-                    ("Access-Control-Allow-Headers", "Authorization, Content-Type"),
+                    (
+                        "Access-Control-Allow-Headers",
+                        "Authorization, Content-Type, Idempotency-Key",
+                    ),
                     ("Access-Control-Max-Age", "600"),
                 )
             return self._answer(request, "options", 204, headers, b"")
@@ -355,13 +398,4 @@ class FastLane:
         return self._answer(request, route.name, status, headers, body)
 
     def _cors(self, request: Request) -> Headers:
-        """What lets a page of an allowed origin read the answer (https://fetch.spec.whatwg.org)."""
-        origins = self.config.cors_origins
-        if not origins:
-            return ()
-        if "*" in origins:
-            return (("Access-Control-Allow-Origin", "*"),)
-        origin = request.headers.get(b"origin", b"").decode("latin-1")
-        if origin in origins:
-            return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
-        return (("Vary", "Origin"),)
+        return cors(request.headers, self.config.cors_origins)

@@ -1,8 +1,10 @@
 """Handing sockets from the fast lane to the slow one.
 
-Messages to the slow lane are a request's bytes with the client's socket; messages back are
-`route status` lines, one for each answer, for the metrics. The fast lane owns the slow one's
-life: it starts the process on first need and lets it go by closing the channel.
+Messages to the slow lane are a request's bytes with the client's socket, or `number status first`:
+what became of a batch. Messages back are `route status`, one for each answer, for the metrics, or
+`number offset` with a descriptor: a batch of emails to be created (see `store.batch_file`). The
+fast lane owns the slow one's life: it starts the process on first need and lets it go by closing
+the channel.
 """
 
 import os
@@ -11,10 +13,20 @@ import socket
 import sys
 from collections.abc import Mapping
 from time import monotonic, sleep
+from typing import NamedTuple
 
 MAX_MESSAGE = 131_072  # bytes: a head, and the largest body that is read before handing over
+MAX_BODY = 65_536  # bytes of a body in a message; the slow lane reads longer ones itself
 IN_FLIGHT = 256  # requests that the slow lane may hold at once
 PACKET = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
+
+
+class Arrival(NamedTuple):
+    """A batch that the slow lane parsed; whoever takes it closes the descriptor."""
+
+    number: int  # by which the slow lane knows it
+    descriptor: int
+    offset: int  # of the plan in the file
 
 
 class SlowLane:
@@ -30,6 +42,8 @@ class SlowLane:
         self.starts = 0
         self.last_used = 0.0  # monotonic
         self.leaving: list[int] = []  # processes that were let go and have not ended yet
+        self.arrivals: list[Arrival] = []
+        self.untold: list[bytes] = []  # outcomes that the channel had no room for
 
     def hand_over(self, client: socket.socket, message: bytes, now: float) -> bool:
         """Give a client's socket away; the caller closes its own. False where it was not taken."""
@@ -72,21 +86,38 @@ class SlowLane:
         found: list[tuple[str, int]] = []
         while self.channel is not None:
             try:
-                data = self.channel.recv(4096)
+                data, descriptors, _, _ = socket.recv_fds(self.channel, 4096, 1)
             except BlockingIOError:
                 break
             except OSError:
-                data = b""
+                data, descriptors = b"", []
             if not data:
                 self.let_go()
                 break
-            route, _, status = data.decode("ascii").partition(" ")
-            found.append((route, int(status)))
+            first, _, second = data.decode("ascii").partition(" ")
+            if descriptors:
+                self.arrivals.append(Arrival(int(first), descriptors[0], int(second)))
+                continue
+            found.append((first, int(second)))
             self.in_flight -= 1
         return found
 
+    def tell(self, number: int, status: int, first: int) -> None:
+        """Say what became of a batch: a status of HTTP, and the first id where it is 201."""
+        self.untold.append(f"{number} {status} {first}".encode("ascii"))
+        self._tell()
+
+    def _tell(self) -> None:
+        while self.untold and self.channel is not None:
+            try:
+                self.channel.send(self.untold[0])
+            except OSError:
+                return  # no room: with the next one, or the next sweep
+            del self.untold[0]
+
     def sweep(self, now: float) -> None:
         """Let an idle process go, and reap those that ended."""
+        self._tell()
         if not self.in_flight and now - self.last_used > self.idle_seconds:
             self.let_go()
         for pid in list(self.leaving):
@@ -102,6 +133,10 @@ class SlowLane:
         if self.channel is not None:
             self.channel.close()
             self.channel = None
+            self.untold.clear()
+            for arrival in self.arrivals:
+                os.close(arrival.descriptor)
+            self.arrivals.clear()
             self.leaving.append(self.pid)
             self.in_flight = 0
 

@@ -5,7 +5,9 @@ parser no further than its end, so that a flood of pipelined requests waits in t
 being taken all at once.
 """
 
+from collections.abc import Callable
 from time import gmtime, strftime, time
+from typing import BinaryIO
 
 import httptools
 
@@ -22,9 +24,11 @@ REASON_PHRASES = {
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
+    409: "Conflict",
     413: "Content Too Large",
     415: "Unsupported Media Type",
     417: "Expectation Failed",
+    422: "Unprocessable Content",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
@@ -84,14 +88,21 @@ class Request:
 
     def dump(self) -> bytes:
         """The request as bytes again, for the other lane: the connection ends with it."""
+        framing = (b"content-length", b"transfer-encoding", b"expect")
+        return self._head(framing, b"content-length: %d\r\n" % len(self.body)) + self.body
+
+    def dump_head(self) -> bytes:
+        """The same, of a request whose body is still to come in the form its head says."""
+        return self._head((), b"")
+
+    def _head(self, without: tuple[bytes, ...], framing: bytes) -> bytes:
         lines = [self.method + b" " + self.target + b" HTTP/1." + (b"0" if self.old else b"1")]
         lines += [
             name + b": " + value
             for name, value in self.headers.items()
-            if name not in (b"content-length", b"transfer-encoding", b"expect", b"connection")
+            if name != b"connection" and name not in without
         ]
-        lines.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(self.body))
-        return b"\r\n".join(lines) + self.body
+        return b"\r\n".join((*lines, b"connection: close", framing, b""))
 
 
 class Reader:
@@ -104,22 +115,34 @@ class Reader:
     __slots__ = (
         "_body",
         "_body_left",
+        "_body_size",
         "_done",
         "_parser",
         "_request",
         "_tail",
         "buffer",
+        "divert",
+        "diverted",
         "expects",
         "max_body",
         "max_head",
         "max_headers",
         "reading",
         "size",
+        "spool",
     )
 
     def __init__(
-        self, max_body: int, max_head: int = MAX_HEAD, max_headers: int = MAX_HEADERS
+        self,
+        max_body: int,
+        divert: Callable[[Request, int], bool] | None = None,
+        max_head: int = MAX_HEAD,
+        max_headers: int = MAX_HEADERS,
     ) -> None:
+        """`divert` is asked at the head of a request with a body (of so many bytes, -1: chunked)
+        whether somebody else reads that body: then `next` gives the request without it, `diverted`
+        is true, and `buffer` holds what came of the body so far."""
+        self.divert = divert
         self.max_body = max_body
         self.max_head = max_head
         self.max_headers = max_headers
@@ -127,8 +150,11 @@ class Reader:
         self.size = 0  # bytes fed of the request under way
         self.reading = False  # in the middle of a request
         self.expects = False  # the client waits for `100 Continue`
+        self.diverted = False
+        self.spool: BinaryIO | None = None
         self._request = Request()
         self._body = bytearray()
+        self._body_size = 0
         self._body_left: int | None = None  # bytes, -1: chunked, None: still in the head
         self._done = False
         self._tail = b""  # end of a head that came in parts
@@ -150,6 +176,8 @@ class Reader:
             left = self._body_left
             if left is None:
                 self._feed_head(buffer)
+                if self.diverted:
+                    return self._request
             elif left < 0:
                 self.buffer = b""
                 self.size += len(buffer)
@@ -170,7 +198,19 @@ class Reader:
         self.size = 0
         self.reading = self._done = self.expects = False
         self._body_left = None
+        self._body_size = 0
         return request
+
+    def go_on(self, spool: BinaryIO, max_body: int) -> None:
+        """Read the body of a diverted request after all, into a file. Raises BadRequest (413)."""
+        self.diverted = False
+        self.spool = spool
+        self.max_body = max_body
+        self._check_length()
+
+    def _check_length(self) -> None:
+        if self._body_left is not None and self._body_left > self.max_body:
+            raise BadRequest(413, f"the body is larger than {self.max_body} bytes")
 
     def _feed_head(self, buffer: bytes) -> None:
         """Feed what belongs to the head, and no byte behind it."""
@@ -256,17 +296,25 @@ class Reader:
             self._body_left = -1
         elif b"content-length" in headers:
             self._body_left = int(headers[b"content-length"])
-            if self._body_left > self.max_body:
-                raise BadRequest(413, f"the body is larger than {self.max_body} bytes")
-        if self._body_left and b"expect" in headers:
+        if not self._body_left:
+            return
+        if b"expect" in headers:
             if headers[b"expect"].lower() != b"100-continue":
                 raise BadRequest(417, "only 100-continue can be expected")
             self.expects = not request.old
+        if self.divert is not None and self.divert(request, self._body_left):
+            self.diverted = True
+        else:
+            self._check_length()
 
     def on_body(self, data: bytes) -> None:
-        self._body += data
-        if len(self._body) > self.max_body:
+        self._body_size += len(data)
+        if self._body_size > self.max_body:
             raise BadRequest(413, f"the body is larger than {self.max_body} bytes")
+        if self.spool is not None:
+            self.spool.write(data)
+        else:
+            self._body += data
 
     def on_message_begin(self) -> None:
         if self._done:

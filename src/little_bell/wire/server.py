@@ -18,7 +18,7 @@ from little_bell.wire.answers import problem
 from little_bell.wire.connection import Connection
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane
-from little_bell.wire.http import CONTINUE, BadRequest, Request
+from little_bell.wire.http import CONTINUE, BadRequest, Reader, Request
 from little_bell.wire.listener import packed
 from little_bell.wire.signals import Signals
 
@@ -89,7 +89,8 @@ class Server:
         """Serve until SIGTERM or SIGINT, then finish what is under way."""
         while not self.stop_at:
             try:
-                self.turn(0.0 if self.more or self.unswept else 1.0)
+                busy = self.more or self.unswept or self.lane.bulk.job(monotonic()) is not None
+                self.turn(0.0 if busy else 1.0)
             except Exception as error:  # the outermost edge: a fault must not end the bell
                 self._failed(error)
         self._stop()
@@ -203,9 +204,9 @@ class Server:
                     self._make_room(str(error.strerror))
                 return
             self.counters.accepted += 1
-            connection = Connection(
-                sock, packed(address), self.config.max_body_bytes, listener is self.control
-            )
+            control = listener is self.control
+            reader = Reader(self.config.max_body_bytes, None if control else self.lane.diverts)
+            connection = Connection(sock, packed(address), reader, control)
             connection.number = self.counters.accepted
             connection.deadline = self.idle_deadline
             self.connections.add(connection)
@@ -277,6 +278,11 @@ class Server:
                     out.append(CONTINUE)
                 break
             self.taken += 1
+            if reader.diverted:
+                connection.hand_over = request.dump_head() + reader.buffer
+                connection.closing = True
+                reader.buffer = b""
+                break
             if self.stop_at:
                 request.keep_alive = False
             try:
@@ -380,12 +386,16 @@ class Server:
         refused = Refused(503, "no page can be made now; try again", retry_after=5)
         status, headers, body = problem(refused, page=True)
         connection.out.append(self.lane.answers.write(Request(), status, headers, body))
+        connection.lingering = True
         self.counters.request("slow", "none", status)
         self._answer(connection)
 
     def _slow_reports(self) -> None:
         for route, status in self.slow.reports():
             self.counters.request("slow", route, status)
+        arrivals, self.slow.arrivals = self.slow.arrivals, []
+        for arrival in arrivals:
+            self.lane.bulk.arrive(arrival, self.lane.now_ms)
         self._watch_slow_lane()
 
     def _watch_slow_lane(self) -> None:
@@ -395,6 +405,7 @@ class Server:
             return
         if self.watched is not None:
             self.selector.unregister(self.watched)  # closed already: found by identity
+            self.lane.bulk.abandon()
         if channel is not None:
             self.selector.register(channel, READ, self._slow_reports)
             self.counters.slow_starts += 1

@@ -1,14 +1,18 @@
 """The slow lane: the process that makes what may take 10 ms or more.
 
-Started by the fast lane with a channel as descriptor 3. Each message is a whole request and its
-client's socket; each is answered by a thread, with `Connection: close`. It reads the database over
-a connection of its own that cannot write.
+Started by the fast lane with a channel as descriptor 3. Each message is a request and its client's
+socket; each is answered with `Connection: close`. One loop owns all sockets, so that a client that
+is slow to send or to read holds no thread; answers are made by threads, which read the database
+over connections that cannot write.
 """
 
 import os
+import selectors
 import signal
 import socket
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
@@ -17,15 +21,18 @@ from little_bell.config import Config
 from little_bell.errors import Refused
 from little_bell.ops.logs import ERROR, Log
 from little_bell.pages.views import Page, Views
-from little_bell.wire.answers import problem
+from little_bell.wire.answers import cors, problem
+from little_bell.wire.exchange import FOREVER, Exchange
 from little_bell.wire.handover import MAX_MESSAGE, PACKET
-from little_bell.wire.http import MAX_HEAD, MAX_HEADERS, Answers, Reader, Request
-from little_bell.wire.routes import ROUTES, SLOW, Router
+from little_bell.wire.http import Answers, BadRequest, Headers
+from little_bell.wire.intake import Intake
+from little_bell.wire.routes import EITHER, FAST, ROUTES, Router
 
 CHANNEL = 3
-THREADS = 8
-SEND_SECONDS = 30.0  # a client that takes no byte for so long is given up
-DRAIN_SECONDS = 1.0  # in all, for what a client still sends behind its request
+THREADS = 8  # that make pages
+SEND_SECONDS = 30.0  # a client has for its answer, and a second more for each 16 KiB
+LINGER = 2.0  # seconds a client has to stop sending
+TURN = 16  # reads of one body before the others have their turn
 
 Handler = Callable[[list[str], bytes, dict[bytes, bytes]], Page]
 
@@ -37,97 +44,249 @@ class SlowLane:
         self.config = config
         self.channel = channel
         self.log = Log(config.log_level)
-        self.router = Router(tuple(r for r in ROUTES if r.lane is SLOW), config.prefix)
-        self.local = threading.local()
         self.logging = threading.Lock()
+        self.router = Router(tuple(r for r in ROUTES if r.lane is not FAST), config.prefix)
+        self.local = threading.local()
+        self.intake = Intake(config, self._offer)
+        self.open = True  # the fast lane is there
+        self.exchanges: set[Exchange] = set()
+        self.made: deque[tuple[Exchange, int, bytes]] = deque()  # answers that threads made
+        self.waker, self.wakened = socket.socketpair()
+        self.selector = selectors.DefaultSelector()
+        self.pages = ThreadPoolExecutor(THREADS)
+        self.batches = ThreadPoolExecutor(1)  # pages have the rest of the processor
 
     def run(self) -> None:
-        """Serve until the fast lane closes the channel or is gone."""
+        """Serve until the fast lane closes the channel or is gone, and finish what was begun."""
         parent = os.getppid()
         self.channel.settimeout(2.0)
-        with ThreadPoolExecutor(THREADS) as pool:
-            while True:
-                try:
-                    message, descriptors, _, _ = socket.recv_fds(self.channel, MAX_MESSAGE, 1)
-                except TimeoutError:
+        for end in (self.waker, self.wakened):
+            end.setblocking(False)
+        self.selector.register(self.channel, selectors.EVENT_READ, None)
+        self.selector.register(self.wakened, selectors.EVENT_READ, None)
+        swept = monotonic()
+        with self.pages, self.batches:
+            while self.open or self.exchanges:
+                for key, _ in self.selector.select(1.0):
+                    if key.data is not None:
+                        self._go_on(key.data)
+                    elif key.fileobj is self.channel:
+                        self._hear()
+                    else:
+                        self.wakened.recv(4096)
+                while self.made:
+                    self._answer(*self.made.popleft())
+                if monotonic() - swept >= 1.0:
+                    swept = monotonic()
+                    self._sweep(swept)
                     if os.getppid() != parent:
+                        self._alone()
+
+    # The channel
+
+    def _hear(self) -> None:
+        """Take a request, or what became of a batch."""
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self.channel, MAX_MESSAGE, 1)
+        except TimeoutError:
+            return
+        except OSError:
+            message, descriptors = b"", []
+        if not message:
+            self._alone()
+        elif descriptors:
+            client = socket.socket(fileno=descriptors[0])
+            exchange = Exchange(client, message, monotonic(), self.config.request_seconds)
+            self.exchanges.add(exchange)
+            self._receive(exchange)
+        else:
+            number, status, first = message.decode("ascii").split()
+            self._batch_is_over(int(number), int(status), int(first))
+
+    def _alone(self) -> None:
+        """The fast lane is gone: what was begun is finished, if it does without it."""
+        if self.open:
+            self.open = False
+            self.selector.unregister(self.channel)
+            for number in list(self.intake.offered):
+                self._batch_is_over(number, 503, 0)
+        for exchange in [one for one in self.exchanges if not (one.whole or one.answered)]:
+            self._close(exchange)
+
+    def _offer(self, text: bytes, descriptor: int) -> None:
+        socket.send_fds(self.channel, [text], [descriptor])
+
+    # Clients
+
+    def _go_on(self, exchange: Exchange) -> None:
+        """A client sent something, or has room for more."""
+        if exchange.lingering:
+            try:
+                over = exchange.drain()
+            except OSError:
+                over = True
+            if over:
+                self._close(exchange)
+        elif exchange.out:
+            self._send(exchange)
+        else:
+            self._receive(exchange)
+
+    def _receive(self, exchange: Exchange) -> None:
+        """Read until the request is whole, or nothing more is there for now."""
+        reader = exchange.reader
+        try:
+            for _ in range(TURN):
+                request = reader.next()
+                if request is None:
+                    self.intake.look(exchange)
+                    if not exchange.receive(monotonic()):
+                        self._close(exchange)
                         return
                     continue
-                except OSError:
+                exchange.request = request
+                if reader.diverted:
+                    self._route(exchange)
+                    self.intake.admit(self.exchanges)
+                    exchange.spool_body(self.intake.folder, self.intake.most(exchange))
+                else:
+                    exchange.whole = True
+                    self._route(exchange)
+                    self.intake.look(exchange)
+                    self._work(exchange)
                     return
-                if not message:
-                    return
-                for descriptor in descriptors:
-                    pool.submit(self.answer, socket.socket(fileno=descriptor), message)
-
-    def answer(self, client: socket.socket, message: bytes) -> None:
-        """Answer one request and close its connection."""
-        route, status = "none", 500
-        with client:
-            try:
-                route, status, answer = self.decide(message)
-                client.settimeout(SEND_SECONDS)
-                client.sendall(answer)
-                client.shutdown(socket.SHUT_WR)
-                self.drain(client)
-            except OSError:
-                pass  # the client is gone
-            finally:
-                self.report(route, status)
-
-    def drain(self, client: socket.socket) -> None:
-        """Read what the client sent behind its request: unread, close() would reset the connection
-        and could lose the answer."""
-        drained = monotonic() + DRAIN_SECONDS
-        client.setblocking(False)
-        try:
-            while monotonic() < drained and client.recv(65_536):
-                pass
         except BlockingIOError:
-            pass  # nothing more came so far
-
-    def report(self, route: str, status: int) -> None:
-        try:
-            self.channel.send(f"{route} {status}".encode("ascii"))
-        except OSError:
-            pass  # the fast lane is gone
-
-    def decide(self, message: bytes) -> tuple[str, int, bytes]:
-        """Route, status and answer for the bytes of one whole request."""
-        # Handing over adds to a head that was within its limits.
-        reader = Reader(MAX_MESSAGE, 2 * MAX_HEAD, 2 * MAX_HEADERS)
-        reader.feed(message)
-        request = reader.next() or Request()
-        reader.close()
-        answers = Answers()
-        methods, segments, query = self.router.find(request.target)
-        route = (methods or {}).get(request.method)
-        name = route.name if route else "none"
-        try:
-            if route is None:
-                raise Refused(404, "there is nothing here")
-            page = self.view(name)(
-                [segment.decode("latin-1") for segment in segments], query, request.headers
-            )
+            pass  # the rest is still to come
+        except BadRequest as bad:
+            self._refuse(exchange, Refused(bad.status, bad.detail))
+            return
         except Refused as refused:
-            status, headers, body = problem(refused, route.page if route else True)
-            return name, status, answers.write(request, status, headers, body)
+            self._refuse(exchange, refused)
+            return
+        except OSError as error:
+            if reader.spool is None or isinstance(error, ConnectionError):
+                self._close(exchange)
+            else:
+                full = f"the body cannot be kept ({error.strerror})"
+                self._refuse(exchange, Refused(503, full, retry_after=5))
+            return
+        self._wait_for(exchange, selectors.EVENT_READ)
+
+    def _route(self, exchange: Exchange) -> None:
+        """Find the route of a request. Raises Refused."""
+        methods, exchange.segments, exchange.query = self.router.find(exchange.request.target)
+        route = (methods or {}).get(exchange.request.method)
+        if route is None:
+            raise Refused(404, "there is nothing here")
+        exchange.route, exchange.page, exchange.batch = (
+            route.name,
+            route.page,
+            route.lane is EITHER,
+        )
+
+    def _send(self, exchange: Exchange) -> None:
+        try:
+            if not exchange.send():
+                self._wait_for(exchange, selectors.EVENT_WRITE)
+            elif exchange.linger(monotonic(), LINGER):
+                self._wait_for(exchange, selectors.EVENT_READ)
+            else:
+                self._close(exchange)
+        except OSError:
+            self._close(exchange)  # the client is gone
+
+    def _wait_for(self, exchange: Exchange, mask: int) -> None:
+        """Go on with a client once it is ready; 0: not before its answer is made."""
+        if mask != exchange.mask:
+            if not exchange.mask:
+                self.selector.register(exchange.client, mask, exchange)
+            elif mask:
+                self.selector.modify(exchange.client, mask, exchange)
+            else:
+                self.selector.unregister(exchange.client)
+            exchange.mask = mask
+
+    def _close(self, exchange: Exchange) -> None:
+        self._wait_for(exchange, 0)
+        self.exchanges.discard(exchange)
+        exchange.close()
+
+    def _sweep(self, now: float) -> None:
+        """Give up clients whose time is over."""
+        for exchange in [one for one in self.exchanges if one.deadline < now]:
+            if exchange.whole or exchange.answered:
+                self._close(exchange)
+            else:
+                self._refuse(exchange, Refused(408, "the request took too long to arrive"))
+
+    # Answers
+
+    def _work(self, exchange: Exchange) -> None:
+        """Have the answer made by a thread."""
+        self._wait_for(exchange, 0)
+        exchange.deadline = FOREVER
+        (self.batches if exchange.batch else self.pages).submit(self._make, exchange)
+
+    def _make(self, exchange: Exchange) -> None:
+        """In a thread: one answer, or a batch for the fast lane."""
+        try:
+            if exchange.batch:
+                self.intake.prepare(exchange)
+                return
+            segments = [segment.decode("latin-1") for segment in exchange.segments]
+            page = self._view(exchange.route)(segments, exchange.query, exchange.request.headers)
+        except Refused as refused:
+            self._tell(exchange, *problem(refused, exchange.page))
         except Exception as error:
             with self.logging:
-                self.log.write(ERROR, "A page failed", route=name, error=repr(error))
+                self.log.write(ERROR, "A page failed", route=exchange.route, error=repr(error))
                 self.log.flush()
-            failed = Refused(500, "this page could not be made; the log says why")
-            status, headers, body = problem(failed, route.page if route else True)
-            return name, status, answers.write(request, status, headers, body)
-        return name, page.status, answers.write(request, page.status, page.headers, page.body)
+            failed = Refused(500, "this failed; the log says why")
+            self._tell(exchange, *problem(failed, exchange.page))
+        else:
+            self._tell(exchange, page.status, page.headers, page.body)
 
-    def view(self, name: str) -> Handler:
+    def _batch_is_over(self, number: int, status: int, first: int) -> None:
+        """What the fast lane said of a batch becomes the answer to its request."""
+        offered = self.intake.over(number)
+        if offered is not None:
+            self.pages.submit(
+                lambda: self._tell(offered.exchange, *self.intake.answer(offered, status, first))
+            )
+
+    def _view(self, name: str) -> Handler:
         """The handler of a route; each thread has views, and so a connection, of its own."""
         views = getattr(self.local, "views", None)
         if views is None:
             views = self.local.views = Views(self.config)
         handler: Handler = getattr(views, name)
         return handler
+
+    def _refuse(self, exchange: Exchange, refused: Refused) -> None:
+        self._wait_for(exchange, 0)
+        exchange.answered = True
+        self._tell(exchange, *problem(refused, exchange.page))
+
+    def _tell(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
+        """From any thread: have an answer sent by the loop."""
+        request = exchange.request
+        if exchange.batch:
+            headers = headers + cors(request.headers, self.config.cors_origins)
+        self.made.append((exchange, status, Answers().write(request, status, headers, body)))
+        try:
+            self.waker.send(b"!")
+        except BlockingIOError:
+            pass  # the loop has yet to hear of many others
+
+    def _answer(self, exchange: Exchange, status: int, answer: bytes) -> None:
+        if self.open:
+            try:
+                self.channel.send(f"{exchange.route} {status}".encode("ascii"))
+            except OSError:
+                pass  # the fast lane is gone
+        if exchange in self.exchanges:
+            exchange.answer(answer, monotonic(), SEND_SECONDS)
+            self._send(exchange)
 
 
 def main() -> None:
@@ -136,6 +295,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # the fast lane says when it is over
     channel = socket.socket(socket.AF_UNIX, PACKET, fileno=CHANNEL)
     os.set_inheritable(CHANNEL, False)
+    sys.setswitchinterval(0.001)  # a thread that parses a batch lets pages through
     SlowLane(Config(os.environ), channel).run()
 
 

@@ -129,8 +129,60 @@ INSERT INTO campaigns (tenant, campaign, name) VALUES (?, ?, ?);
 
 -- name: unscoped_emails
 -- All emails as they were at their creation.
-SELECT tenant, email, created_at, campaign FROM states;
+SELECT tenant, email, created_at, campaign FROM states AS s
+WHERE NOT EXISTS (
+    SELECT 1 FROM pending AS p WHERE p.tenant = s.tenant AND s.email BETWEEN p.first AND p.last
+);
 
 -- name: unscoped_log
 -- The whole log in order.
 SELECT tenant, seq, at, email, kind, link, class FROM events WHERE kind < 2 ORDER BY tenant, seq;
+
+-- name: unscoped_pending
+-- The batch that was being written, if any.
+SELECT tenant, first, last, last_campaign FROM pending;
+
+-- name: insert_pending
+-- A batch begins.
+INSERT INTO pending (tenant, first, last, last_campaign) VALUES (?, ?, ?, ?);
+
+-- name: delete_pending
+-- A batch is over: its emails exist, or they are gone.
+DELETE FROM pending WHERE tenant = ? AND first = ?;
+
+-- name: last_of_batch
+-- The last emails of a batch, and how long their texts are.
+SELECT email, ifnull(octet_length(subject), 0) + ifnull(octet_length(recipient), 0)
+    + ifnull(octet_length(metadata), 0)
+FROM emails WHERE tenant = ? AND email BETWEEN ? AND ?
+ORDER BY email DESC LIMIT ?;
+
+-- name: delete_emails
+-- Emails of a batch that came to nothing.
+DELETE FROM emails WHERE tenant = ? AND email BETWEEN ? AND ?;
+
+-- name: delete_states
+-- And their states.
+DELETE FROM states WHERE tenant = ? AND email BETWEEN ? AND ?;
+
+-- name: delete_unused_campaigns
+-- Campaigns that came with a batch and that nobody else used.
+DELETE FROM campaigns AS c WHERE tenant = ?1 AND campaign > ?2
+    AND NOT EXISTS (SELECT 1 FROM figures AS f
+        WHERE f.tenant = c.tenant AND f.scope = 1 AND f.id = c.campaign);
+
+-- name: select_idempotency
+-- What a request with this key created.
+SELECT digest, first, count, at FROM idempotency WHERE tenant = ? AND key = ?;
+
+-- name: insert_idempotency
+-- What a request with this key created; in place of one that expired.
+INSERT OR REPLACE INTO idempotency (tenant, key, digest, first, count, at)
+VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: unscoped_expire_idempotency
+-- A few of the oldest keys go once their time is over, or where a clock ran far ahead.
+DELETE FROM idempotency WHERE number IN (
+    SELECT number FROM (SELECT number, at FROM idempotency ORDER BY number LIMIT ?3)
+    WHERE at NOT BETWEEN ?1 AND ?2
+);

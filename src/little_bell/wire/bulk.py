@@ -1,0 +1,141 @@
+"""Batches on their way from the slow lane into the database: one after the other, a step a tick."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import BinaryIO
+
+from little_bell.errors import DataError, Refused, StoreError
+from little_bell.ops.logs import INFO, Log
+from little_bell.store.batch import Batch, Sweep
+from little_bell.store.idempotency import Created
+from little_bell.store.job import Job
+from little_bell.store.recorder import Recorder
+from little_bell.tracking.email import Once
+from little_bell.wire.handover import Arrival
+
+WAITING = 16  # batches; more are refused
+UNDER_WAY = "a request with this Idempotency-Key is under way"
+AGAIN = 1.0  # seconds until a sweep that failed is tried again
+
+Tell = Callable[[int, int, int], None]
+
+
+class Entry:
+    """One batch that waits or is written."""
+
+    __slots__ = ("address", "batch", "file", "number")
+
+    def __init__(self, number: int, file: BinaryIO, batch: Batch, address: str) -> None:
+        self.number = number
+        self.file = file
+        self.batch = batch
+        self.address = address
+
+
+class Bulk:
+    """The queue of batches. Only one is written at a time, so that at most one range of ids is
+    pending, and a sweep of what another left comes before it."""
+
+    def __init__(self, recorder: Recorder, log: Log, tell: Tell) -> None:
+        self.recorder = recorder
+        self.memory = recorder.writer.memory
+        self.log = log
+        self.tell = tell
+        self.queue: deque[Entry] = deque()
+        self.sweep: Sweep | None = None
+        self.sweep_at = 0.0  # monotonic
+
+    # What arrives
+
+    def arrive(self, arrival: Arrival, now_ms: int) -> None:
+        """Take a batch over from the slow lane, or say at once what becomes of it."""
+        from little_bell.store.batch_file import read_pieces, read_plan
+
+        file = open(arrival.descriptor, "rb")  # noqa: SIM115 - kept with the entry
+        plan, address = read_plan(file, arrival.offset)
+        try:
+            known = None
+            if plan.once is not None:
+                known = self.created_before(plan.tenant, plan.once, now_ms)
+            if known is not None:
+                status, first = 201, known.first
+            elif self.recorder.reason is not None or len(self.queue) >= WAITING:
+                status, first = 503, 0
+            else:
+                batch = Batch(plan, read_pieces(file), now_ms)
+                self.queue.append(Entry(arrival.number, file, batch, address))
+                return
+        except Refused as refused:
+            status, first = refused.status, 0
+        file.close()
+        self.tell(arrival.number, status, first)
+
+    def created_before(self, tenant: str, once: Once, now_ms: int) -> Created | None:
+        """What the same request created before; None where it is new.
+
+        Raises Refused: 409 while the first one is under way, 422 where the key was another's, 503.
+        """
+        for entry in self.queue:
+            plan = entry.batch.plan
+            if plan.once is not None and (plan.tenant, plan.once.key) == (tenant, once.key):
+                raise Refused(409, UNDER_WAY, retry_after=1)
+        if self.recorder.must_reopen:
+            raise Refused(503, "the disk takes nothing now", retry_after=5)
+        try:
+            known = self.recorder.writer.created_before(tenant, once.key, now_ms)
+        except StoreError:
+            raise Refused(503, "the disk takes nothing now", retry_after=5) from None
+        if known is not None and known.digest != once.digest:
+            raise Refused(422, "this Idempotency-Key came with another body before")
+        return known
+
+    # What is written
+
+    def job(self, now: float) -> Job | None:
+        """What this tick has to do, if anything. `now` is monotonic seconds."""
+        if self.recorder.reason is not None:
+            return None
+        if self.queue and self.queue[0].batch.range is not None:
+            return self.queue[0].batch
+        pending = self.memory.pending
+        if pending is not None:
+            if now < self.sweep_at:
+                return None
+            if self.sweep is None or self.sweep.pending != pending:
+                self.sweep = Sweep(pending)
+            return self.sweep
+        return self.queue[0].batch if self.queue else None
+
+    def settle(self, now: float) -> None:
+        """After a tick: say what became of a batch that is over."""
+        if self.sweep is not None and self.sweep.over:
+            if self.memory.pending is not None:
+                self.sweep_at = now + AGAIN
+            self.sweep = None
+        failing = self.recorder.reason is not None
+        while self.queue and (failing or self.queue[0].batch.over):
+            entry = self.queue.popleft()
+            entry.file.close()
+            batch = entry.batch
+            if batch.over and batch.error is None:
+                self.tell(entry.number, 201, batch.first)
+                self._log(entry)
+            else:
+                self.tell(entry.number, 400 if isinstance(batch.error, DataError) else 503, 0)
+
+    def _log(self, entry: Entry) -> None:
+        plan = entry.batch.plan
+        self.log.write(
+            INFO,
+            "Emails created",
+            tenant_id=plan.tenant,
+            email_id=entry.batch.first,
+            emails=plan.emails,
+            ip_address=entry.address,
+        )
+
+    def abandon(self) -> None:
+        """The slow lane is gone, and with it whoever waits for an answer: nothing is created."""
+        for entry in self.queue:
+            entry.file.close()
+        self.queue.clear()

@@ -1,0 +1,153 @@
+"""Batches of emails in the slow lane: bodies are spooled, parsed, checked and offered to the fast
+lane, which is the one that writes; what it says of them is the answer."""
+
+import os
+import tempfile
+from collections.abc import Callable, Collection
+from hashlib import sha256
+from io import BytesIO
+from itertools import count
+from typing import BinaryIO, NamedTuple
+
+from little_bell.api.batches import (
+    MAX_LIST_BYTES,
+    answer_lines,
+    answer_list,
+    emails_of_lines,
+    emails_of_list,
+    prepare,
+)
+from little_bell.api.emails import created, is_ndjson, parse_email, read_once
+from little_bell.config import NO_TENANT, Config, is_tenant
+from little_bell.errors import Refused
+from little_bell.tracking.client import client_address, show, truncate
+from little_bell.wire.answers import JSON_HEADERS, NDJSON_HEADERS, problem, to_json
+from little_bell.wire.bulk import UNDER_WAY
+from little_bell.wire.exchange import Exchange
+from little_bell.wire.handover import MAX_MESSAGE
+from little_bell.wire.http import Headers
+from little_bell.wire.listener import packed
+
+UPLOADS = 64  # bodies at once
+BEGIN = 1024  # bytes among which a body shows what it is
+SPOOLED = 1 << 29  # bytes of bodies at once, roughly
+
+NDJSON, LIST, OBJECT = "ndjson", "list", "object"  # forms of a body
+
+Answer = tuple[int, Headers, bytes]
+
+REFUSALS = {
+    400: ("the database refused an email of this batch", None),
+    409: (UNDER_WAY, 1),
+    422: ("this Idempotency-Key came with another body before", None),
+    503: ("the disk takes nothing now, or others wait already; nothing was created", 5),
+}
+
+
+class Offered(NamedTuple):
+    """A batch that the fast lane was told of."""
+
+    exchange: Exchange
+    tenant: str
+    emails: int
+
+
+class Intake:
+    """Prepares batches. `prepare` and `answer` run in threads, the rest in the loop."""
+
+    def __init__(self, config: Config, offer: Callable[[bytes, int], None]) -> None:
+        """`offer` hands a message and a descriptor to the fast lane; it may raise OSError."""
+        self.config = config
+        self.offer = offer
+        self.folder = os.path.dirname(config.database_url)
+        self.numbers = count(1)
+        self.offered: dict[int, Offered] = {}
+
+    def admit(self, exchanges: Collection[Exchange]) -> None:
+        """Raise Refused (503) where no other body can be taken now."""
+        uploads = [one.reader.size for one in exchanges if one.body is not None]
+        if len(uploads) >= UPLOADS or sum(uploads) > SPOOLED:
+            raise Refused(503, "too many batches are under way", retry_after=5)
+
+    def most(self, exchange: Exchange) -> int:
+        """How large the body may be, in bytes."""
+        if not exchange.batch:
+            return MAX_MESSAGE
+        if is_ndjson(exchange.request.headers.get(b"content-type", b"")):
+            return self.config.max_bulk_bytes
+        return min(MAX_LIST_BYTES, self.config.max_bulk_bytes)
+
+    def look(self, exchange: Exchange) -> None:
+        """Tell the form of a batch once something of it came. Raises Refused (413), early."""
+        if exchange.form or not exchange.batch or exchange.body is None:
+            return
+        headers = exchange.request.headers
+        if is_ndjson(headers.get(b"content-type", b"")):
+            exchange.form = NDJSON
+            return
+        came = exchange.body.tell()
+        exchange.body.seek(0)
+        begin = exchange.body.read(BEGIN)
+        exchange.body.seek(came)
+        if begin.strip() or len(begin) == BEGIN or exchange.whole:
+            exchange.form = LIST if begin.lstrip()[:1] == b"[" else OBJECT
+            most = self.config.max_body_bytes
+            if exchange.form is OBJECT and int(headers[b"content-length"]) > most:
+                raise Refused(413, f"the body is larger than {most} bytes and not a list")
+
+    def prepare(self, exchange: Exchange) -> None:
+        """Parse a batch and offer it. Raises Refused."""
+        headers = exchange.request.headers
+        if not is_tenant(exchange.segments[1]):
+            raise Refused(404, NO_TENANT)
+        tenant = exchange.segments[1].decode("ascii")
+        body = exchange.body or BytesIO()
+        once = read_once(headers, file_digest(body))
+        body.seek(0)
+        if exchange.form is NDJSON:
+            emails = emails_of_lines(tenant, body)
+        elif exchange.form is LIST:
+            emails = emails_of_list(tenant, body)
+        else:
+            emails = iter((parse_email(tenant, body.read()),))
+        try:
+            peer = packed(exchange.client.getpeername())
+            address = show(truncate(client_address(peer, headers, self.config.trusted_proxies)))
+            with tempfile.TemporaryFile(dir=self.folder or ".") as file:
+                offset, total = prepare(file, tenant, emails, once, address)
+                number = next(self.numbers)
+                self.offered[number] = Offered(exchange, tenant, total)
+                try:
+                    self.offer(f"{number} {offset}".encode("ascii"), file.fileno())
+                except OSError:
+                    if self.over(number) is not None:
+                        raise
+        except OSError as error:
+            detail = f"the batch cannot be kept ({error.strerror})"
+            raise Refused(503, detail, retry_after=5) from None
+
+    def over(self, number: int) -> Offered | None:
+        """The batch of which the fast lane spoke; it is to be answered, once."""
+        return self.offered.pop(number, None)
+
+    def answer(self, offered: Offered, status: int, first: int) -> Answer:
+        """The answer to a batch of which this became."""
+        if status == 201:
+            base, tenant, total = self.config.base_url, offered.tenant, offered.emails
+            form = offered.exchange.form
+            if form is NDJSON:
+                return 201, NDJSON_HEADERS, answer_lines(base, tenant, first, total)
+            if form is LIST:
+                return 201, JSON_HEADERS, to_json(answer_list(base, tenant, first, total))
+            return 201, JSON_HEADERS, to_json(created(base, tenant, first))
+        detail, retry_after = REFUSALS[status]
+        return problem(Refused(status, detail, retry_after=retry_after), page=False)
+
+
+def file_digest(body: BinaryIO) -> bytes:
+    """SHA-256 of all of a file."""
+    digest = sha256()
+    body.seek(0)
+    while piece := body.read(1 << 16):
+        digest.update(piece)
+    return digest.digest()
