@@ -11,6 +11,9 @@ LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}  # of lo
 
 TENANT_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
+UNIX = "unix:"  # before the path of a socket
+MAX_SOCKET_PATH = 107  # bytes (Linux; unix(7))
+
 NO_TENANT = "a tenant's name has 1 to 64 letters, digits, - and _, a letter or digit first"
 
 
@@ -63,6 +66,19 @@ def database_path(text: str) -> str:
     if not path.isprintable():  # as lone surrogates are, which stand for bytes that are no UTF-8
         raise ValueError("sqlite:FILE, a path that can be printed")
     return os.path.realpath(path)
+
+
+def host(text: str) -> str:
+    """An address or a name, as the system will resolve it; or `unix:PATH`, made absolute."""
+    if not text.startswith(UNIX):
+        return text
+    path = text.removeprefix(UNIX)
+    if not path or path.endswith("/") or not path.isprintable():
+        raise ValueError("unix:PATH, the path of a socket")
+    path = os.path.abspath(path)
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        raise ValueError(f"unix:PATH of at most {MAX_SOCKET_PATH} bytes")
+    return UNIX + path
 
 
 def base_url(text: str) -> str:
@@ -123,7 +139,12 @@ class Setting(NamedTuple):
 
 SETTINGS = (
     Setting("PORT", "3000", whole(0, 65535), "TCP port; 0 takes a free one"),
-    Setting("HOST", "0.0.0.0", str, "address to listen on; :: listens on IPv4 and IPv6"),  # noqa: S104
+    Setting(
+        "HOST",
+        "0.0.0.0",  # noqa: S104
+        host,
+        "address to listen on; :: listens on IPv4 and IPv6, unix:PATH on a unix socket",
+    ),
     Setting("DATABASE_URL", "sqlite:data/tracking.db", database_path, "the database file"),
     Setting(
         "BASE_URL",

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 
 from little_bell import __version__
-from little_bell.config import Config
+from little_bell.config import UNIX, Config
 from little_bell.errors import StartError, StoreError
 from little_bell.ops.logs import ERROR, INFO, Log
 from little_bell.store.checkpoint import Checkpointer
@@ -16,7 +16,15 @@ from little_bell.store.writer import Writer
 from little_bell.wire import control
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane
-from little_bell.wire.listener import BACKLOG, bind
+from little_bell.wire.listener import (
+    BACKLOG,
+    bind,
+    inherited,
+    name_of,
+    port_of,
+    unlink,
+    without_sockets,
+)
 from little_bell.wire.server import Server
 
 
@@ -51,42 +59,33 @@ def open_store(config: Config) -> tuple[Lock, Writer]:
         raise
 
 
-def raise_file_limit(wanted: int) -> None:
-    """Allow as many descriptors as MAX_CONNECTIONS needs, where the hard limit lets us."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        if target > soft:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
-
-
 def serve(config: Config, environment: Mapping[str, str]) -> None:
     """Serve until SIGTERM. `environment` is what the slow lane is started with.
 
     Raises StartError.
     """
     log = Log(config.log_level)
-    listener = bind(config.host, config.port)
-    config.listening_on(listener.getsockname()[1])
+    listeners = inherited(environment) or [bind(config.host, config.port)]
+    names = [name_of(listener) for listener in listeners]
+    config.listening_on(port_of(listeners) or config.port)
     lock, writer = open_store(config)
-    raise_file_limit(config.max_connections + 64)
     recorder = Recorder(writer, config.max_waiting_bytes)
     checkpointer = Checkpointer(writer, config.max_wal_bytes)
     commands = control.listen(config.database_url)
     slow = SlowLane(
-        {**environment, "PORT": str(config.port), "BASE_URL": config.base_url},
+        {**without_sockets(environment), "PORT": str(config.port), "BASE_URL": config.base_url},
         config.slow_lane_idle_seconds,
     )
     lane = FastLane(config, recorder, checkpointer, log, slow.tell)
-    server = Server(config, lane, listener, commands, slow)
-    listener.listen(BACKLOG)
+    server = Server(config, lane, listeners, commands, slow)
+    for listener in listeners:
+        listener.listen(BACKLOG)
     log.write(
         INFO,
         "Little Bell is listening",
         url=config.base_url,
         port=config.port,
+        listening=names,
         database=config.database_url,
         version=__version__,
         pid=os.getpid(),
@@ -108,10 +107,10 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
         checkpointer.release()
         if lost:
             log.write(ERROR, "Events were lost: the disk failed to the end", events=lost)
-        try:
-            os.unlink(control.control_path(config.database_url))
-        except OSError:
-            pass  # somebody else was faster
+        unlink(control.control_path(config.database_url))
+        for name in names:
+            if name == config.host:  # a unix socket of our own
+                unlink(name.removeprefix(UNIX))
         lock.release()
         log.write(INFO, "Stopped")
         log.flush()

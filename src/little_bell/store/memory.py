@@ -82,6 +82,11 @@ class Memory:
             verdict = self.verdicts[user_agent] = classify_agent(user_agent)
         return verdict
 
+    def forget(self, key: tuple[int, int]) -> None:
+        """An email was changed by somebody else: read it again."""
+        self.states.pop(key, None)
+        self.clicks.pop(key, None)
+
     def committed(self, states: dict[tuple[int, int], EmailState]) -> None:
         """What the transaction learnt is true from now on; `states` are what it changed."""
         known = self.states

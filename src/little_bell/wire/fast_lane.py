@@ -1,13 +1,13 @@
 """The fast lane: decides each request and, once a tick, records what was decided."""
 
 import _thread
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic, perf_counter, time
 
 from little_bell.config import NO_TENANT, Config, is_tenant
 from little_bell.errors import Refused
 from little_bell.ops.health import Health
-from little_bell.ops.logs import DEBUG, ERROR, INFO, WARN, Log
+from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.metrics import Counters
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.idempotency import Created
@@ -28,12 +28,13 @@ from little_bell.tracking.links import REDIRECT_HEADERS, canonical, query_value,
 from little_bell.tracking.pixel import GIF
 from little_bell.tracking.pixel import HEADERS as PIXEL_HEADERS
 from little_bell.tracking.rules import RELAY_RANGES, SCANNER_RANGES
-from little_bell.wire.answers import JSON_HEADERS, TEXT_HEADERS, cors, problem, to_json
 from little_bell.wire.bulk import UNDER_WAY, Bulk, Tell
 from little_bell.wire.connection import Later
 from little_bell.wire.handover import MAX_BODY
-from little_bell.wire.http import Answers, Headers, Request, connection_line
-from little_bell.wire.routes import CONTROL_ROUTES, EITHER, ROUTES, SLOW, Route, Router
+from little_bell.wire.http import Request
+from little_bell.wire.operations import Operations
+from little_bell.wire.replies import Replies
+from little_bell.wire.routes import CONTROL_ROUTES, EITHER, ROUTES, SLOW, Router
 
 SOURCES = 4096  # client addresses whose stored form is kept in memory
 PIXEL = "pixel"
@@ -53,6 +54,7 @@ class Creation(Later):
 
 
 Outcome = bytes | Creation | None
+Handler = Callable[[Request, list[bytes], bytes, bytes], Outcome]
 
 
 class FastLane:
@@ -74,8 +76,8 @@ class FastLane:
         self.log = log
         self.counters = Counters()
         self.health_report = Health(self.counters, recorder, checkpointer, log)
-        self.answers = Answers()
-        self.answers.prepare(PIXEL, 200, PIXEL_HEADERS, GIF)
+        self.replies = Replies(self.counters, log, config.cors_origins)
+        self.replies.prepare(PIXEL, 200, PIXEL_HEADERS, GIF)
         self.router = Router(ROUTES, config.prefix)
         self.control_router = Router(CONTROL_ROUTES)
         self.relay = parse_networks(RELAY_RANGES)
@@ -90,23 +92,31 @@ class FastLane:
         self.emails: list[NewEmail] = []
         self.creations: list[Creation] = []
         self.bulk = Bulk(recorder, log, tell)
+        operations = Operations(config, self.health_report, checkpointer, self.replies)
+        self.handlers: dict[str, Handler] = {
+            "pixel": self.pixel,
+            "click": self.click,
+            "click_url": self.click_url,
+            "create_email": self.create_email,
+            **operations.handlers,
+        }
 
     # A tick
 
     def begin_tick(self) -> None:
         self.now = now = time()
         self.now_ms = int(now * 1000)
-        self.answers.tick(now)
+        self.replies.tick(now)
 
     def handle(self, request: Request, peer: bytes, control: bool = False) -> Outcome:
         """Decide one request; None: it is the slow lane's. Never raises for what a client sent."""
         router = self.control_router if control else self.router
         methods, segments, query = router.find(request.target)
         if methods is None:
-            return self._refuse(request, "none", Refused(404, "there is nothing here"), None)
+            return self.replies.refuse(request, "none", Refused(404, "there is nothing here"), None)
         route = methods.get(request.method)
         if route is None:
-            return self._wrong_method(request, methods)
+            return self.replies.wrong_method(request, methods)
         if route.lane is SLOW:
             return None
         try:
@@ -114,9 +124,9 @@ class FastLane:
                 if len(request.body) > MAX_BODY:  # in chunks
                     raise Refused(413, f"a list of over {MAX_BODY} bytes needs a Content-Length")
                 return None
-            outcome: Outcome = getattr(self, route.name)(request, segments, query, peer)
+            outcome = self.handlers[route.name](request, segments, query, peer)
         except Refused as refused:
-            return self._refuse(request, route.name, refused, route)
+            return self.replies.refuse(request, route.name, refused, route)
         return outcome
 
     def diverts(self, request: Request, length: int) -> bool:
@@ -235,15 +245,16 @@ class FastLane:
     def pixel(self, request: Request, segments: list[bytes], _query: bytes, peer: bytes) -> bytes:
         """Whatever the address, the same GIF."""
         self._hit(request, segments, peer, OPEN, None)
-        self.counters.request("fast", PIXEL, 200)
-        return self.answers.prepared[PIXEL, request.head_only, connection_line(request)]
+        return self.replies.prepared(request, PIXEL)
 
     def click(self, request: Request, segments: list[bytes], query: bytes, peer: bytes) -> bytes:
         """A redirect to where the link says, counted."""
         url = canonical(query_value(query, "url"))
         if not self._hit(request, segments, peer, CLICK, url):
             raise Refused(404, "this link belongs to no email that was sent from here")
-        return self._answer(request, "click", 302, (*REDIRECT_HEADERS, ("Location", url)), b"")
+        return self.replies.answer(
+            request, "click", 302, (*REDIRECT_HEADERS, ("Location", url)), b""
+        )
 
     def click_url(
         self, request: Request, segments: list[bytes], query: bytes, _peer: bytes
@@ -261,7 +272,7 @@ class FastLane:
             "click_url": f"{base}/{tenant.name}/click/{email}?url={quote(url, safe='')}",
             "original_url": url,
         }
-        return self._json(request, "click_url", 200, members)
+        return self.replies.json(request, "click_url", 200, members)
 
     # Emails
 
@@ -286,7 +297,7 @@ class FastLane:
             known = self._created_before(tenant, once)
             if known is not None:
                 members = created(self.config.base_url, tenant, known.first)
-                return self._json(request, "create_email", 201, members)
+                return self.replies.json(request, "create_email", 201, members)
         address = client_address(peer, request.headers, self.config.trusted_proxies)
         creation = Creation(request, tenant, show(truncate(address)))
         self.emails.append(email)
@@ -306,96 +317,14 @@ class FastLane:
         request = creation.request
         if (0, email) == REFUSED:
             refused = Refused(400, "the database refused this email")
-            creation.answer = self._refuse(request, "create_email", refused, None)
+            creation.answer = self.replies.refuse(request, "create_email", refused, None)
             return
         members = created(self.config.base_url, creation.tenant, email)
-        creation.answer = self._json(request, "create_email", 201, members)
+        creation.answer = self.replies.json(request, "create_email", 201, members)
         if self.log.level <= INFO:
             stamp = self.log.stamp(self.now)
             self.log.event(stamp, "Email created", creation.tenant, email, creation.address)
 
     def _unavailable(self, request: Request) -> bytes:
         refused = Refused(503, "the disk takes nothing now; the email has no id", retry_after=5)
-        return self._refuse(request, "create_email", refused, None)
-
-    # Operations
-
-    def health(
-        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
-    ) -> bytes:
-        report = self.health_report.report()
-        status = 200 if report["status"] == "healthy" else 503
-        return self._json(request, "health", status, report)
-
-    def metrics(
-        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
-    ) -> bytes:
-        from little_bell.ops.metrics import as_json, render_text
-
-        collected = self.health_report.metrics()
-        if b"application/json" in request.headers.get(b"accept", b""):
-            return self._json(request, "metrics", 200, as_json(collected))
-        body = render_text(collected).encode("utf-8")
-        return self._answer(request, "metrics", 200, TEXT_HEADERS, body)
-
-    def status(
-        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
-    ) -> bytes:
-        """What the console command `status` shows."""
-        import os
-
-        report = {**self.health_report.report(), "pid": os.getpid(), "url": self.config.base_url}
-        return self._json(request, "status", 200, report)
-
-    def checkpoint(
-        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
-    ) -> bytes:
-        """Begin a checkpoint; it ends in the background."""
-        self.checkpointer.ask()
-        return self._json(request, "checkpoint", 200, {"wal_bytes": self.health_report.wal_bytes()})
-
-    # Answers
-
-    def _answer(
-        self, request: Request, route: str, status: int, headers: Headers, body: bytes
-    ) -> bytes:
-        self.counters.request("fast", route, status)
-        if self.log.level <= DEBUG:
-            target = request.target.decode("latin-1")
-            self.log.write(DEBUG, "Answered", route=route, status=status, target=target)
-        return self.answers.write(request, status, headers, body)
-
-    def _json(self, request: Request, route: str, status: int, value: object) -> bytes:
-        headers = JSON_HEADERS + self._cors(request)
-        return self._answer(request, route, status, headers, to_json(value))
-
-    def _refuse(self, request: Request, name: str, refused: Refused, route: Route | None) -> bytes:
-        page = route.page if route else b"text/html" in request.headers.get(b"accept", b"")
-        status, headers, body = problem(refused, page)
-        return self._answer(request, name, status, headers + self._cors(request), body)
-
-    def _wrong_method(self, request: Request, methods: dict[bytes, Route]) -> bytes:
-        allowed = ", ".join(sorted({"OPTIONS", *(name.decode("ascii") for name in methods)}))
-        if request.method == b"OPTIONS":
-            cors = self._cors(request)
-            headers: Headers = (("Allow", allowed), *cors)
-            if b"access-control-request-method" in request.headers and (
-                cors and cors[0][0] == "Access-Control-Allow-Origin"
-            ):
-                headers += (
-                    ("Access-Control-Allow-Methods", allowed),
-                    (
-                        "Access-Control-Allow-Headers",
-                        "Authorization, Content-Type, Idempotency-Key",
-                    ),
-                    ("Access-Control-Max-Age", "600"),
-                )
-            return self._answer(request, "options", 204, headers, b"")
-        route = next(iter(methods.values()))
-        refused = Refused(405, f"allowed here: {allowed}")
-        status, headers, body = problem(refused, route.page)
-        headers = (*headers, ("Allow", allowed), *self._cors(request))
-        return self._answer(request, route.name, status, headers, body)
-
-    def _cors(self, request: Request) -> Headers:
-        return cors(request.headers, self.config.cors_origins)
+        return self.replies.refuse(request, "create_email", refused, None)

@@ -14,12 +14,13 @@ from time import monotonic, perf_counter
 from little_bell.config import Config
 from little_bell.errors import Refused, StoreError
 from little_bell.ops.logs import ERROR, INFO, WARN
-from little_bell.wire.answers import problem
 from little_bell.wire.connection import Connection
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane
-from little_bell.wire.http import CONTINUE, BadRequest, Reader, Request
+from little_bell.wire.http import CONTINUE, BadRequest, Reader
 from little_bell.wire.listener import packed
+from little_bell.wire.passage import Passage
+from little_bell.wire.room import Room, most_connections
 from little_bell.wire.signals import Signals
 
 READ = selectors.EVENT_READ
@@ -45,17 +46,19 @@ class Server:
         self,
         config: Config,
         lane: FastLane,
-        listener: socket.socket,
+        listeners: list[socket.socket],
         control: socket.socket,
         slow: SlowLane,
     ) -> None:
         self.config = config
+        self.most, self.bound = most_connections(config.max_connections)
+        self.room = Room(config.idle_seconds, config.request_seconds)
         self.lane = lane
-        self.slow = slow
         self.counters = lane.counters
-        self.listeners = [listener, control]
+        self.listeners = [*listeners, control]
         self.control = control
         self.selector = selectors.DefaultSelector()
+        self.passage = Passage(slow, lane, self.selector)
         self.connections: set[Connection] = set()
         self.touched: list[Connection] = []  # have answers to send this tick
         self.more: list[Connection] = []  # hold requests that this tick had no room for
@@ -66,7 +69,6 @@ class Server:
         self.enough = 0.0  # perf_counter after which this tick takes no more requests
         self.rotation = 0
         self.unswept = False  # some connections whose time is over are still open
-        self.watched: socket.socket | None = None  # the slow lane's channel
         self.stop_at = 0.0  # monotonic, once SIGTERM came
         self.swept_at = monotonic()
         self.full = False  # said in the log that no connection more can be taken
@@ -173,9 +175,8 @@ class Server:
                 self.lane.checkpointer.step(now)
             except StoreError as error:
                 recorder.degrade(error, now)
-        if recorder.must_reopen and self.slow.channel is not None:
-            self.slow.let_go()  # the file is opened again alone
-            self._watch_slow_lane()
+        if recorder.must_reopen:
+            self.passage.clear()
 
     def _sweep(self, now: float) -> None:
         over = [one for one in self.connections if one.deadline < now]
@@ -186,10 +187,9 @@ class Server:
                 self._answer(connection)
             else:
                 self._drop(connection)
-        if len(self.connections) < self.config.max_connections * 0.9:
+        if len(self.connections) < self.most * 0.9:
             self.full = False
-        self.slow.sweep(now)
-        self._watch_slow_lane()
+        self.passage.sweep(now)
 
     # Connections
 
@@ -212,25 +212,16 @@ class Server:
             self.connections.add(connection)
             self.selector.register(sock, READ, connection)
             self.counters.connections = len(self.connections)
-            if len(self.connections) > self.config.max_connections:
-                self._make_room("MAX_CONNECTIONS is reached")
+            if len(self.connections) > self.most:
+                self._make_room(self.bound)
 
     def _make_room(self, reason: str) -> None:
         """Close some of the connections that came no further for longest."""
-        import heapq
-
-        still = [(self._since(one), one.number, one) for one in self.connections if not one.out]
-        for _, _, connection in heapq.nsmallest(max(1, len(still) // 100), still):
+        for connection in self.room.first_to_go(self.connections, self.now):
             self._drop(connection)
         if not self.full:
             self.full = True
             self.lane.log.write(WARN, "Connections are closed to make room", reason=reason)
-
-    def _since(self, connection: Connection) -> float:
-        """When a connection became idle, or its request or answer began (monotonic seconds)."""
-        if connection.idle:
-            return connection.deadline - self.config.idle_seconds
-        return connection.deadline - self.config.request_seconds
 
     def _drop(self, connection: Connection) -> None:
         if connection in self.connections:
@@ -327,10 +318,7 @@ class Server:
 
     def _refuse(self, connection: Connection, bad: BadRequest) -> None:
         """Answer bytes that are no request, and close."""
-        request = Request()
-        status, headers, body = problem(Refused(bad.status, bad.detail), page=False)
-        self.counters.request("fast", "malformed", status)
-        connection.out.append(self.lane.answers.write(request, status, headers, body))
+        connection.out.append(self.lane.replies.malformed(Refused(bad.status, bad.detail)))
         connection.closing = True
         connection.lingering = True
 
@@ -376,40 +364,14 @@ class Server:
             self._drop(connection)
 
     def _give_away(self, connection: Connection, message: bytes) -> None:
-        taken = not self.lane.recorder.must_reopen and self.slow.hand_over(
-            connection.socket, message, self.now
-        )
-        self._watch_slow_lane()
-        if taken:
+        if self.passage.give(connection.socket, message, self.now):
             self._drop(connection)
             return
-        refused = Refused(503, "no page can be made now; try again", retry_after=5)
-        status, headers, body = problem(refused, page=True)
-        connection.out.append(self.lane.answers.write(Request(), status, headers, body))
+        refused = Refused(503, "this cannot be done now; try again", retry_after=5)
+        page = not message.startswith(b"POST")
+        connection.out.append(self.lane.replies.not_handed_over(refused, page))
         connection.lingering = True
-        self.counters.request("slow", "none", status)
         self._answer(connection)
-
-    def _slow_reports(self) -> None:
-        for route, status in self.slow.reports():
-            self.counters.request("slow", route, status)
-        arrivals, self.slow.arrivals = self.slow.arrivals, []
-        for arrival in arrivals:
-            self.lane.bulk.arrive(arrival, self.lane.now_ms)
-        self._watch_slow_lane()
-
-    def _watch_slow_lane(self) -> None:
-        """Listen to the channel that is open now, if any."""
-        channel = self.slow.channel
-        if channel is self.watched:
-            return
-        if self.watched is not None:
-            self.selector.unregister(self.watched)  # closed already: found by identity
-            self.lane.bulk.abandon()
-        if channel is not None:
-            self.selector.register(channel, READ, self._slow_reports)
-            self.counters.slow_starts += 1
-        self.watched = channel
 
     # The end
 
@@ -428,7 +390,6 @@ class Server:
                     self._drop(connection)
         for connection in list(self.connections):
             self._drop(connection)
-        self.slow.stop(max(1.0, self.stop_at - monotonic()))
-        self._watch_slow_lane()
+        self.passage.close(max(1.0, self.stop_at - monotonic()))
         self.signals.close()
         self.selector.close()

@@ -1,0 +1,90 @@
+"""Answers of the fast lane: written, counted, and at DEBUG logged."""
+
+from little_bell.errors import Refused
+from little_bell.ops.logs import DEBUG, Log
+from little_bell.ops.metrics import Counters
+from little_bell.wire.answers import JSON_HEADERS, cors, problem, to_json
+from little_bell.wire.http import Answers, Headers, Request, connection_line
+from little_bell.wire.routes import Route
+
+ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key"  # from pages of other origins
+
+
+class Replies:
+    """Makes the bytes of answers; each names its route, for the metrics."""
+
+    def __init__(self, counters: Counters, log: Log, origins: tuple[str, ...]) -> None:
+        """`origins` are those whose pages may read answers (CORS_ORIGINS)."""
+        self.counters = counters
+        self.log = log
+        self.origins = origins
+        self.answers = Answers()
+
+    def tick(self, now: float) -> None:
+        """Let time pass: `now` is in seconds since the epoch."""
+        self.answers.tick(now)
+
+    def prepare(self, route: str, status: int, headers: Headers, body: bytes) -> None:
+        """Keep an answer ready for `prepared`."""
+        self.answers.prepare(route, status, headers, body)
+
+    def prepared(self, request: Request, route: str) -> bytes:
+        """An answer of status 200 that was prepared."""
+        self.counters.request("fast", route, 200)
+        return self.answers.prepared[route, request.head_only, connection_line(request)]
+
+    def answer(
+        self, request: Request, route: str, status: int, headers: Headers, body: bytes
+    ) -> bytes:
+        """Any answer."""
+        self.counters.request("fast", route, status)
+        if self.log.level <= DEBUG:
+            target = request.target.decode("latin-1")
+            self.log.write(DEBUG, "Answered", route=route, status=status, target=target)
+        return self.answers.write(request, status, headers, body)
+
+    def json(self, request: Request, route: str, status: int, value: object) -> bytes:
+        """A JSON value."""
+        headers = JSON_HEADERS + cors(request.headers, self.origins)
+        return self.answer(request, route, status, headers, to_json(value))
+
+    def refuse(self, request: Request, name: str, refused: Refused, route: Route | None) -> bytes:
+        """A refusal: a page where the route is one for people, or, with none, where the client
+        asks for HTML; else a problem."""
+        page = route.page if route else b"text/html" in request.headers.get(b"accept", b"")
+        status, headers, body = problem(refused, page)
+        return self.answer(
+            request, name, status, headers + cors(request.headers, self.origins), body
+        )
+
+    def malformed(self, refused: Refused) -> bytes:
+        """The answer to bytes that are no request."""
+        status, headers, body = problem(refused, page=False)
+        self.counters.request("fast", "malformed", status)
+        return self.answers.write(Request(), status, headers, body)
+
+    def not_handed_over(self, refused: Refused, page: bool) -> bytes:
+        """The answer to a request that the slow lane could not take."""
+        status, headers, body = problem(refused, page)
+        self.counters.request("slow", "none", status)
+        return self.answers.write(Request(), status, headers, body)
+
+    def wrong_method(self, request: Request, methods: dict[bytes, Route]) -> bytes:
+        """What OPTIONS asks for, or 405."""
+        allowed = ", ".join(sorted({"OPTIONS", *(name.decode("ascii") for name in methods)}))
+        shared = cors(request.headers, self.origins)
+        if request.method == b"OPTIONS":
+            headers: Headers = (("Allow", allowed), *shared)
+            if b"access-control-request-method" in request.headers and (
+                shared and shared[0][0] == "Access-Control-Allow-Origin"
+            ):
+                headers += (
+                    ("Access-Control-Allow-Methods", allowed),
+                    ("Access-Control-Allow-Headers", ALLOWED_HEADERS),
+                    ("Access-Control-Max-Age", "600"),
+                )
+            return self.answer(request, "options", 204, headers, b"")
+        route = next(iter(methods.values()))
+        status, headers, body = problem(Refused(405, f"allowed here: {allowed}"), route.page)
+        headers = (*headers, ("Allow", allowed), *shared)
+        return self.answer(request, route.name, status, headers, body)
