@@ -11,7 +11,7 @@ import apsw
 
 from durable_load import TENANT, Hit, Ledger
 from little_bell.store.database import migrate, open_writer
-from little_bell.store.replay import replay
+from little_bell.store.recount import Recount
 from little_bell.store.writer import Writer
 from little_bell.tracking.email import NewEmail
 
@@ -107,8 +107,8 @@ def check_agreement(connection: apsw.Connection) -> None:
     assert connection.execute(STATES_APART).fetchall() == []
     assert connection.execute(LINKS_APART).fetchall() == []
     assert connection.execute(NUMBERS_BEHIND).fetchall() == []
-    stored = rows_by_bucket(connection.execute("SELECT * FROM figures").fetchall())
-    assert stored == rows_by_bucket(replay(connection).rows())
+    recount = Recount(connection)
+    assert (list(recount), recount.problems) == ([], [])
 
 
 def events_in(connection: apsw.Connection) -> Counter[Hit]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bell import Bell
+from little_bell.cli import COMMANDS
 from little_bell.config import SETTINGS
 from little_bell.ops.health import Health
 from little_bell.ops.logs import Log
@@ -109,8 +110,11 @@ def test_usage_names_each_setting_route_command_and_metric(tmp_path: Path) -> No
             assert f"| `{setting.name}` | `{setting.default}` |" in USAGE
     for route in ROUTES:
         assert f"| `{route.method} {route.pattern}` |" in USAGE
-    for command in ("serve", "status", "version", "help"):
-        assert f"| `little-bell {command}` |" in USAGE
+    for command in COMMANDS:
+        form = f"little-bell {command.name} {command.argument}".rstrip()
+        assert f"| `{form}` |" in USAGE
+        for option in command.options:
+            assert f"`{option.split('   ')[0]}`" in USAGE
     path = str(tmp_path / "t.db")
     recorder = Recorder(Writer(path), 0)
     health = Health(Counters(), recorder, Checkpointer(recorder.writer, 1 << 22), Log(100))

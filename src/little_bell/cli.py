@@ -2,13 +2,16 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from little_bell import __version__
 from little_bell.config import SETTINGS, Config
 from little_bell.errors import LittleBellError, StartError
 
-CANNOT_START = 3  # exit code
+FAILED = 1  # exit codes
+WRONG_USAGE = 2
+CANNOT_START = 3
 
 USAGE = """\
 little-bell: a small, durable, honest email tracking server
@@ -16,85 +19,214 @@ little-bell: a small, durable, honest email tracking server
 usage: little-bell [COMMAND] [--setting value ...]
 
 commands:
-  serve     start the server (what happens without a command)
-  status    say how the server on this database is
-  version   print the version
-  help      print this
-
-examples:
+{commands}examples:
   little-bell
   little-bell serve --port 8080 --base-url https://track.example.com
   DATABASE_URL=sqlite:/var/lib/bell/tracking.db little-bell
-  little-bell status
+  little-bell backup /var/backups/bell-monday.db
 
-exit codes: 0 done; 1 failed; 2 wrong usage; 3 the server cannot start.
+exit codes: 0 done; 1 failed, or a problem was found; 2 wrong usage; 3 the server cannot start.
 
 settings, from the environment or as options (PORT=8080 is --port 8080):
 """
 
 
+class Command(NamedTuple):
+    """One line of the table. `run` takes settings and argument, and gives the exit code."""
+
+    name: str
+    argument: str  # what stands behind it; nothing where none does
+    help: str
+    run: Callable[[Config, dict[str, str], str], int]
+    options: tuple[str, ...] = ()  # beside the settings
+
+
 def usage() -> str:
-    """The help text, with one paragraph for each setting."""
+    """The help text, with a line for each command and a paragraph for each setting."""
+    commands = ""
+    for command in COMMANDS:
+        name = f"{command.name} {command.argument}".rstrip()
+        commands += f"  {name:<14} {command.help}\n"
+        for option in command.options:
+            commands += f"  {'':<14}   {option}\n"
+    commands += f"  {'version':<14} print the version\n  {'help':<14} print this\n\n"
     lines = []
     for setting in SETTINGS:
         default = f" [{setting.default}]" if setting.default else ""
         lines.append(f"  {setting.name}{default}\n      {setting.help}")
-    return USAGE + "\n".join(lines) + "\n"
+    return USAGE.format(commands=commands) + "\n".join(lines) + "\n"
 
 
-def read_options(arguments: list[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment with `--setting value` put over it. Raises LittleBellError."""
+def read_options(
+    arguments: list[str], environment: Mapping[str, str], command: Command
+) -> tuple[dict[str, str], str]:
+    """The environment with `--setting value` put over it, and the command's argument.
+
+    Options of a command's own stand in it under their names. Raises LittleBellError.
+    """
     values = dict(environment)
     names = {"--" + setting.name.lower().replace("_", "-"): setting.name for setting in SETTINGS}
+    own = [option.partition(" ")[0] for option in command.options]
+    names.update({name: name for name in own})
     rest = list(arguments)
+    argument = ""
     while rest:
         option, equals, value = rest.pop(0).partition("=")
+        if not option.startswith("--") and command.argument and not argument:
+            argument = option + equals + value
+            continue
         if option not in names:
-            raise LittleBellError(f"unknown option {option!r}; see little-bell help")
+            what = "option" if option.startswith("-") else "argument"
+            raise LittleBellError(f"unknown {what} {option!r}; see little-bell help")
         if not equals:
             if not rest:
                 raise LittleBellError(f"{option} needs a value")
             value = rest.pop(0)
         values[names[option]] = value
-    return values
+    if command.argument and not argument:
+        raise LittleBellError(f"{command.name} needs {command.argument}; see little-bell help")
+    return values, argument
 
 
-def serve(values: dict[str, str]) -> int:
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def task(name: str) -> Callable[[int, int], None]:
+    """Progress of a task, on a terminal alone."""
+    if not sys.stderr.isatty():
+        return lambda _done, _total: None
+
+    def show(done: int, total: int) -> None:
+        end = "\r\x1b[K" if done >= total else ""
+        sys.stderr.write(f"\r{name} {100 * done // max(1, total):3} %{end}")
+        sys.stderr.flush()
+
+    return show
+
+
+def serve(config: Config, values: dict[str, str], _argument: str) -> int:
     """Run the server until SIGTERM."""
     from little_bell.serve import serve as run
 
-    run(Config(values), values)
+    run(config, values)
     return 0
 
 
-def status(values: dict[str, str]) -> int:
+def status(config: Config, _values: dict[str, str], _argument: str) -> int:
     """Print what the running server says of itself; exit code 1 where it is not well."""
     from little_bell.wire.control import call
 
-    code, body = call(Config(values).database_url, "GET", "/status")
+    code, body = call(config.database_url, "GET", "/status")
     sys.stdout.write(body.decode("utf-8"))
-    return 0 if code == 200 and b'"healthy"' in body else 1
+    return 0 if code == 200 and b'"healthy"' in body else FAILED
+
+
+def check(config: Config, _values: dict[str, str], _argument: str) -> int:
+    """Look whether the file is whole and figures are what the log says."""
+    from little_bell.ops.check import check as run
+
+    found = run(existing(config), task)
+    for problem in found.problems:
+        say(problem)
+    verdict = "problems were found" if found.problems else "all is well"
+    say(f"{found.emails:,} emails and {found.events:,} events counted: {verdict}")
+    return FAILED if found.problems else 0
+
+
+def rebuild(config: Config, _values: dict[str, str], _argument: str) -> int:
+    """Bring what is stored to what the log says, through the running server if there is one."""
+    from little_bell.ops.check import rebuild as run
+    from little_bell.ops.corrector import corrector
+    from little_bell.wire.control import call
+
+    path = existing(config)
+    with corrector(path, call) as correct:
+        done = run(path, correct, task)
+    for problem in done.problems:
+        say(problem)
+    say(f"{done.corrected:,} rows corrected; {done.rounds} recounts")
+    return FAILED if done.problems else 0
+
+
+def backup(config: Config, _values: dict[str, str], target: str) -> int:
+    """Write a consistent copy of the database, beside a running server or not."""
+    from little_bell.ops.backup import backup as run
+
+    size = run(existing(config), target, task)
+    say(f"{target}: {size:,} bytes")
+    return 0
+
+
+def restore(config: Config, values: dict[str, str], source: str) -> int:
+    """Put a backup in the place of the database."""
+    from little_bell.ops.backup import restore as run
+
+    skip = values.get("--skip-ids", "0")
+    if not skip.isdecimal() or len(skip) > 9:
+        raise LittleBellError("--skip-ids is a number below 1,000,000,000")
+    kept, known = run(source, config.database_url, int(skip), task)
+    say(f"{config.database_url} is {source} now")
+    if kept:
+        say(f"what was there before is {kept}")
+    if not known and not int(skip):
+        say(
+            "ids handed out since the backup are not known and may be handed out again: if mail "
+            "was sent since, restore once more with --skip-ids"
+        )
+    return 0
+
+
+def existing(config: Config) -> str:
+    """The database file. Raises LittleBellError where there is none."""
+    if not os.path.exists(config.database_url):
+        raise LittleBellError(f"there is no database {config.database_url}: set DATABASE_URL")
+    return config.database_url
+
+
+COMMANDS = (
+    Command("serve", "", "start the server (what happens without a command)", serve),
+    Command("status", "", "say how the server on this database is", status),
+    Command("check", "", "is the file whole, do figures say what the log says", check),
+    Command("rebuild", "", "bring figures to what the log says; opens go on", rebuild),
+    Command("backup", "FILE", "write a consistent copy; opens go on", backup),
+    Command(
+        "restore",
+        "FILE",
+        "put a backup in the database's place; no server may be running",
+        restore,
+        ("--skip-ids N   ids to leave out, where those handed out since are not known",),
+    ),
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     rest = list(sys.argv[1:] if arguments is None else arguments)
-    command = rest.pop(0) if rest and not rest[0].startswith("--") else "serve"
-    if command in ("help", "-h") or "--help" in rest:
+    name = rest.pop(0) if rest and not rest[0].startswith("--") else "serve"
+    if name in ("help", "-h") or "--help" in rest:
         sys.stdout.write(usage())
         return 0
-    if command in ("version", "-V") or "--version" in rest:
-        sys.stdout.write(f"little-bell {__version__}\n")
+    if name in ("version", "-V") or "--version" in rest:
+        say(f"little-bell {__version__}")
         return 0
-    commands = {"serve": serve, "status": status}
-    if command not in commands:
-        sys.stderr.write(f"little-bell: unknown command {command!r}; see little-bell help\n")
-        return 2
+    command = next((one for one in COMMANDS if one.name == name), None)
+    if command is None:
+        sys.stderr.write(f"little-bell: unknown command {name!r}; see little-bell help\n")
+        return WRONG_USAGE
     try:
-        return commands[command](read_options(rest, os.environ))
+        values, argument = read_options(rest, os.environ, command)
+    except LittleBellError as error:
+        sys.stderr.write(f"little-bell: {error}\n")
+        return WRONG_USAGE
+    try:
+        return command.run(Config(values), values, argument)
     except StartError as error:
         sys.stderr.write(f"little-bell: cannot start: {error}\n")
         return CANNOT_START
     except LittleBellError as error:
         sys.stderr.write(f"little-bell: {error}\n")
-        return 2 if command == "serve" else 1
+        return FAILED
+    except OSError as error:
+        sys.stderr.write(f"little-bell: {error.strerror}: {error.filename or ''}\n")
+        return FAILED

@@ -1,39 +1,88 @@
-"""A consistent copy of a database that others go on writing.
+"""Consistent copies of a database that others go on writing: for backups, checks and recounts.
 
 One read transaction lasts as long as the copying (about a second for 500 MB); the write-ahead log
 cannot begin anew meanwhile. Nothing of the fast lane is needed.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import apsw
 
-from little_bell.errors import StoreError
-from little_bell.store.database import open_reader, store_error
+from little_bell.errors import StartError, StoreError
+from little_bell.store.database import check_owner, migrate, open_reader, store_error
+from little_bell.store.statements import load
+
+SQL = load("copy.sql")
 
 PAGES = 4096  # copied between two calls of `progress`
 
+Progress = Callable[[int, int], None]  # so much of so much
 
-def copy_database(
-    source: str, target: str, progress: Callable[[int, int], None] | None = None
-) -> apsw.Connection:
-    """Copy all of `source` as it is now into the empty file `target`; returns a connection to it.
 
-    The copy needs no file beside it (no write-ahead log). `progress` is told of the pages copied
-    and of their number. Raises StoreError.
+def silent(_done: int, _total: int) -> None:
+    """Progress that nobody wants to see."""
+
+
+@contextlib.contextmanager
+def copied(source: str, target: str, progress: Progress = silent) -> Iterator[apsw.Connection]:
+    """A connection to a copy of `source` as it is now, in the empty file `target`.
+
+    The copy needs no file beside it (no write-ahead log). Raises StoreError, or StartError where
+    `source` is no database of ours.
     """
     try:
         reader = open_reader(source)
         try:
+            check_owner(reader)
             copy = apsw.Connection(target)
             with reader, copy.backup("main", reader, "main") as backup:
                 while not backup.done:
                     backup.step(PAGES)
-                    if progress is not None:
-                        progress(backup.page_count - backup.remaining, backup.page_count)
+                    progress(backup.page_count - backup.remaining, backup.page_count)
             copy.pragma("journal_mode", "delete")
         finally:
             reader.close()
     except apsw.Error as error:
         raise StoreError(f"{source}: {store_error(error)}") from error
-    return copy
+    try:
+        yield copy
+    except apsw.Error as error:
+        raise store_error(error) from error
+    finally:
+        copy.close()
+
+
+def upgrade(copy: apsw.Connection) -> None:
+    """Bring a copy to the schema of this program, so that it can be counted. Raises apsw errors."""
+    migrate(copy)
+
+
+def damage(connection: apsw.Connection) -> list[str]:
+    """What SQLite finds wrong with the file itself, at most a few lines; nothing where it is
+    whole."""
+    try:
+        found = [str(line) for (line,) in connection.execute("PRAGMA integrity_check(5)")]
+    except apsw.Error as error:
+        return [str(error)]
+    return [] if found == ["ok"] else found
+
+
+def keep_ids(copy: apsw.Connection, current: str, skip: int) -> int | None:
+    """Let no id be handed out again that the database `current` handed out, where that can be
+    read; and skip so many ids besides. Returns how many tenants `current` has, or None.
+    """
+    tenants: list[tuple[str, int, int]] | None = None
+    with contextlib.suppress(apsw.Error, StartError):
+        reader = open_reader(current)
+        try:
+            check_owner(reader)
+            tenants = list(reader.execute(SQL["unscoped_last_emails"]))
+        finally:
+            reader.close()
+    with copy:
+        for name, created_at, last_email in tenants or []:
+            copy.execute(SQL["add_tenant"], (name, created_at))
+            copy.execute(SQL["raise_last_email"], (name, last_email))
+        copy.execute(SQL["unscoped_skip_emails"], (skip,))
+    return None if tenants is None else len(tenants)

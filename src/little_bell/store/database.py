@@ -33,6 +33,8 @@ def store_error(error: Exception) -> StoreError:
         return StoreError("the disk is full")
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return StoreError("another program holds the database")
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return StoreError(f"{error}: restore a backup", reopen=True)
     return StoreError(f"database: {error}", reopen=True)
 
 

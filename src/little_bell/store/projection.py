@@ -1,6 +1,6 @@
 """The arithmetic of figures: what one event changes in its email's state and in the buckets.
 
-Used by the writer in the tick's transaction and by a replay of the log, so that both agree.
+Used by the writer in the tick's transaction and by a recount of the log, so that both agree.
 Definitions: people are human, proxy and unknown. A unique open is an email opened, or else
 clicked (then inferred), by people; a unique belongs to the bucket of the first such event.
 """

@@ -86,6 +86,7 @@ class Recount:
                 yield Correction(STATE, [tenant, email], values[2:], right)
             yield from self._email_links(tenant, email, pairs, stored)
         self.strays = events.rest()
+        links.rest()
         for tenant, email, link, *values in links.left:
             yield Correction(EMAIL_LINK, [tenant, email, link], values, None)
 

@@ -44,7 +44,7 @@ def listen(database: str) -> socket.socket:
     return listener
 
 
-def call(database: str, method: str, path: str) -> tuple[int, bytes]:
+def call(database: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
     """Ask the running server; returns status and body.
 
     Raises LittleBellError where none is running.
@@ -56,7 +56,7 @@ def call(database: str, method: str, path: str) -> tuple[int, bytes]:
     connection.sock.settimeout(30)
     try:
         connection.sock.connect(short_path(control_path(database)))
-        connection.request(method, path)
+        connection.request(method, path, body)
         answer = connection.getresponse()
         return answer.status, answer.read()
     except OSError as error:

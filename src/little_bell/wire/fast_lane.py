@@ -3,6 +3,7 @@
 import _thread
 from collections.abc import Callable, Iterable
 from time import monotonic, perf_counter, time
+from typing import TYPE_CHECKING
 
 from little_bell.config import NO_TENANT, Config, is_tenant
 from little_bell.errors import Refused
@@ -36,6 +37,9 @@ from little_bell.wire.operations import Operations
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import CONTROL_ROUTES, EITHER, ROUTES, SLOW, Router
 
+if TYPE_CHECKING:
+    from little_bell.store.corrections import Corrections
+
 SOURCES = 4096  # client addresses whose stored form is kept in memory
 PIXEL = "pixel"
 MESSAGES = ("Email opened", "Link clicked")  # by kind
@@ -53,7 +57,18 @@ class Creation(Later):
         self.address = address
 
 
-Outcome = bytes | Creation | None
+class Correcting(Later):
+    """The answer to corrections that this tick makes."""
+
+    __slots__ = ("job", "request")
+
+    def __init__(self, request: Request, job: "Corrections") -> None:
+        super().__init__()
+        self.request = request
+        self.job = job
+
+
+Outcome = bytes | Creation | Correcting | None
 Handler = Callable[[Request, list[bytes], bytes, bytes], Outcome]
 
 
@@ -91,6 +106,7 @@ class FastLane:
         self.hits: list[Hit] = []
         self.emails: list[NewEmail] = []
         self.creations: list[Creation] = []
+        self.correcting: Correcting | None = None
         self.bulk = Bulk(recorder, log, tell)
         operations = Operations(config, self.health_report, checkpointer, self.replies)
         self.handlers: dict[str, Handler] = {
@@ -98,6 +114,7 @@ class FastLane:
             "click": self.click,
             "click_url": self.click_url,
             "create_email": self.create_email,
+            "correct": self.correct,
             **operations.handlers,
         }
 
@@ -145,7 +162,7 @@ class FastLane:
         """Record what the tick decided; creations have their answers afterwards."""
         hits, emails = self.hits, self.emails
         now = monotonic()
-        job = self.bulk.job(now)
+        job = self.bulk.job(now) if self.correcting is None else self.correcting.job
         if hits or emails or job is not None:
             started = perf_counter()
             durable, written = self.recorder.record(self.now_ms, emails, hits, now, job)
@@ -160,6 +177,8 @@ class FastLane:
                 counters.answers_not_durable += len(hits)
                 for creation in self.creations:
                     creation.answer = self._unavailable(creation.request)
+            if self.correcting is not None:
+                self._corrected(self.correcting)
             self.forget_tick()
             if not self.warm:
                 self.warm = True
@@ -175,6 +194,7 @@ class FastLane:
         self.hits.clear()
         self.emails.clear()
         self.creations.clear()
+        self.correcting = None
 
     def _disk_changed(self) -> None:
         """Say once that the disk fails, and once that it is back."""
@@ -328,3 +348,32 @@ class FastLane:
     def _unavailable(self, request: Request) -> bytes:
         refused = Refused(503, "the disk takes nothing now; the email has no id", retry_after=5)
         return self.replies.refuse(request, "create_email", refused, None)
+
+    # Corrections
+
+    def correct(
+        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
+    ) -> Correcting:
+        """Put rows right that a recount found wrong; over the control socket alone."""
+        from little_bell.api.emails import read_json
+        from little_bell.store.corrections import Corrections
+        from little_bell.store.recount import Correction
+
+        if self.correcting is not None:
+            raise Refused(409, "another correction is under way", retry_after=1)
+        value = read_json(request.body, "the body")
+        if not isinstance(value, list):
+            raise Refused(400, "the body is not a list of corrections")
+        job = Corrections([Correction(*row) for row in value])
+        self.correcting = Correcting(request, job)
+        return self.correcting
+
+    def _corrected(self, correcting: Correcting) -> None:
+        """Answer corrections: how many rows had moved on."""
+        request, error = correcting.request, correcting.job.error
+        if error is None:
+            members = {"moved": correcting.job.moved}
+            correcting.answer = self.replies.json(request, "correct", 200, members)
+        else:
+            refused = Refused(503, str(error), retry_after=1)
+            correcting.answer = self.replies.refuse(request, "correct", refused, None)

@@ -94,8 +94,8 @@ def inherited(environment: Mapping[str, str]) -> list[socket.socket]:
         raise StartError(f"LISTEN_FDS={count!r} is no number")
     found = []
     for descriptor in range(INHERITED, INHERITED + int(count)):
-        os.set_inheritable(descriptor, False)
         try:
+            os.set_inheritable(descriptor, False)
             listener = socket.socket(fileno=descriptor)
         except OSError:
             raise StartError(f"inherited descriptor {descriptor} is no socket") from None

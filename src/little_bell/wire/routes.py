@@ -32,6 +32,7 @@ ROUTES = (
 CONTROL_ROUTES = (
     Route("status", "GET", "/status", FAST),
     Route("checkpoint", "POST", "/checkpoint", FAST),
+    Route("correct", "POST", "/corrections", FAST),
 )
 
 

@@ -127,17 +127,6 @@ SELECT campaign FROM campaigns WHERE tenant = ? AND name = ?;
 -- A campaign is created by its first email.
 INSERT INTO campaigns (tenant, campaign, name) VALUES (?, ?, ?);
 
--- name: unscoped_emails
--- All emails as they were at their creation.
-SELECT tenant, email, created_at, campaign FROM states AS s
-WHERE NOT EXISTS (
-    SELECT 1 FROM pending AS p WHERE p.tenant = s.tenant AND s.email BETWEEN p.first AND p.last
-);
-
--- name: unscoped_log
--- The whole log in order.
-SELECT tenant, seq, at, email, kind, link, class FROM events WHERE kind < 2 ORDER BY tenant, seq;
-
 -- name: unscoped_pending
 -- The batch that was being written, if any.
 SELECT tenant, first, last, last_campaign FROM pending;

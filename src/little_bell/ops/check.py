@@ -1,0 +1,97 @@
+"""Checks beside a running server: is the file whole, and do figures say what the log says?
+
+Both work on a copy without a name, so that long reads hold up nobody.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from little_bell.errors import LittleBellError
+from little_bell.store.copy import Progress, copied, damage, silent, upgrade
+from little_bell.store.recount import Correction, Recount
+
+ROUNDS = 5  # recounts of a rebuild, while emails that are wrong are being opened
+AT_ONCE = 100  # corrections
+
+NAMES = {
+    "state": "emails whose state is not what the log says",
+    "email_link": "links of emails whose clicks are not what the log says",
+    "figure": "buckets of figures that are not what the log says",
+}
+
+Say = Callable[[str], Progress]  # a task that begins; what it returns is told how far it is
+
+
+def quiet(_task: str) -> Progress:
+    """Nobody wants to see progress."""
+    return silent
+
+
+class Checked(NamedTuple):
+    """What a check found; `problems` is empty where all is well."""
+
+    emails: int
+    events: int
+    problems: list[str]
+
+
+@contextlib.contextmanager
+def recount_of(path: str, say: Say) -> Iterator[tuple[list[str], Recount]]:
+    """What is wrong with the file itself, and a recount of a copy of it."""
+    descriptor, name = tempfile.mkstemp(prefix=".little-bell-", dir=os.path.dirname(path) or ".")
+    os.close(descriptor)
+    try:
+        with copied(path, name, say("copying")) as copy:
+            os.unlink(name)  # it is gone with this process, whatever ends it
+            problems = damage(copy)
+            if not problems:
+                upgrade(copy)
+            yield problems, Recount(copy, say("counting"))
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def check(path: str, say: Say = quiet) -> Checked:
+    """Look at everything; change nothing. Raises StoreError, StartError."""
+    with recount_of(path, say) as (problems, recount):
+        if not problems:
+            wrong = Counter(correction.table for correction in recount)
+            problems = [f"{n} {NAMES[table]}" for table, n in wrong.items()] + recount.problems
+        return Checked(recount.emails, recount.events, problems)
+
+
+class Rebuilt(NamedTuple):
+    """What a rebuild did; `problems` are beyond it."""
+
+    corrected: int
+    rounds: int
+    problems: list[str]
+
+
+def rebuild(path: str, correct: Callable[[list[Correction]], int], say: Say = quiet) -> Rebuilt:
+    """Bring what is stored to what the log says, until a recount finds nothing.
+
+    `correct` puts rows right, durably, and returns how many had moved on meanwhile; those are
+    left to the next recount. Raises StoreError, StartError.
+    """
+    corrected = 0
+    for number in range(1, ROUNDS + 1):
+        with recount_of(path, say) as (problems, recount):
+            if problems:
+                raise LittleBellError(
+                    f"the file is damaged ({problems[0]}): restore a backup; see little-bell help"
+                )
+            found = 0
+            corrections = iter(recount)
+            while piece := list(islice(corrections, AT_ONCE)):
+                found += len(piece)
+                corrected += len(piece) - correct(piece)
+        if not found:
+            return Rebuilt(corrected, number, recount.problems)
+    return Rebuilt(corrected, ROUNDS, [*recount.problems, "some rows changed in every round"])
