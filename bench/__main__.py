@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import disk, growth, latency, memory, startup, throughput
+from bench import bulk, disk, growth, latency, memory, startup, throughput
 from bench.errors import NotMeasuredError
 from bench.machine import describe
 from bench.plan import DEFAULT, FULL, QUICK, Plan
@@ -20,6 +20,7 @@ SECTIONS: dict[str, Callable[[Run], Section]] = {
     "disk": disk.measure_syncs,
     "throughput": throughput.measure,
     "latency": latency.measure,
+    "bulk": bulk.measure,
     "memory": memory.measure,
     "startup": startup.measure,
     "growth": growth.measure,

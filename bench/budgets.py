@@ -30,4 +30,6 @@ START = Budget(70, 45)  # ms
 START_FULL = Budget(100, 60)
 GROWN = Budget(0.80, 0.95, more=True)  # ratio of opens/s
 OPEN_BYTES = Budget(90, 65)
+BULK = Budget(5, 2.5)  # s for 100,000 emails
+BULK_GROWTH = Budget(2, 1)  # MiB: flat
 LOST = Budget(0, 0)  # answers without their event

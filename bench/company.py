@@ -1,4 +1,4 @@
-"""What a server does beside opens: people look at pages, programs create emails."""
+"""What a server does beside opens: people look at pages, programs create emails, one or many."""
 
 import http.client
 import json
@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from bench.bulk import ndjson, post
 from bench.programs import BROWSER, TENANT
 from bench.running import Running
 
 PAGES = (f"/{TENANT}/dashboard",)  # fetched in turn
 PAGES_RATE = 4.0  # a second
 EMAILS_RATE = 50.0
+BATCH = 10_000  # emails in one request
+BATCHES_RATE = 0.5
 
 
 class Company:
@@ -23,11 +26,14 @@ class Company:
         self.ended = threading.Event()
         self.pages: list[float] = []  # seconds that each took, from when it was due
         self.emails: list[float] = []
+        self.batches: list[float] = []
+        self.body = ndjson(BATCH)
         self.refused = 0  # answers other than 200 and 201
         self.poster = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         self.threads = [
             threading.Thread(target=self._repeat, args=(PAGES_RATE, self._page, self.pages)),
             threading.Thread(target=self._repeat, args=(EMAILS_RATE, self._email, self.emails)),
+            threading.Thread(target=self._repeat, args=(BATCHES_RATE, self._batch, self.batches)),
         ]
 
     def __enter__(self) -> "Company":
@@ -58,6 +64,9 @@ class Company:
             self.refused += status not in (200, 201)
             took.append(time.perf_counter() - start - n / rate)
             n += 1
+
+    def _batch(self, _n: int) -> int:
+        return post(self.server.port, self.body)
 
     def _page(self, n: int) -> int:
         return self.server.ask("GET", PAGES[n % len(PAGES)], accept="text/html")[0]

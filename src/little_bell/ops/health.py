@@ -15,6 +15,9 @@ from little_bell.tracking.rules import CLASSES
 UNCOUNTED = {GONE: "gone", OVER_CAP: "capped"}  # hits that are no event of a class
 
 
+HELD = "another program reads an old state of the database: the write-ahead log grows past its cap"
+
+
 def file_size(path: str) -> int:
     """Bytes; 0 where there is no such file."""
     try:
@@ -48,6 +51,8 @@ class Health:
         if reason is not None:
             report["reason"] = reason
             report["events_waiting"] = self.recorder.events_waiting
+        elif self.checkpointer.held:
+            report["warning"] = HELD
         return report
 
     def wal_bytes(self) -> int:
@@ -86,6 +91,12 @@ class Health:
                 "counter",
                 "Times the write-ahead log started from its beginning.",
                 self.checkpointer.count,
+            ),
+            one(
+                "checkpoint_held",
+                "gauge",
+                "1 while a reader keeps a write-ahead log past its cap from starting anew.",
+                self.checkpointer.held,
             ),
             one(
                 "checkpoint_longest_seconds",

@@ -2,7 +2,10 @@
 
 The bulk is moved by a PASSIVE checkpoint in a thread with its own connection (SQLite lets go of
 the interpreter's lock meanwhile, and writers go on). What was written meanwhile is little, and the
-fast lane moves it itself, after which the WAL starts from its beginning again.
+fast lane moves it itself, after which the WAL starts from its beginning again. Where writers are
+faster than the thread, they are held back a little (`pause`) until it has caught up: whatever the
+fast lane moves itself, everybody waits for. Behind a reader of an old state nothing can be done:
+the WAL grows, which is better than to lose events, and `held` says so.
 
 SQLite syncs the database only with the checkpoint that reaches the end of the WAL. So the thread
 syncs what it moved by a descriptor of its own, else the fast lane would wait for all of it: 18 ms,
@@ -22,9 +25,12 @@ from little_bell.store.database import PAGE_SIZE
 from little_bell.store.writer import Writer
 
 START = 8192  # pages in the WAL that are worth a checkpoint: 16 MB
-SHORT = 128  # pages that the fast lane may move in a turn
+SHORT = 128  # pages that the fast lane moves gladly
+MOST = 512  # pages that it moves once rounds do not get below SHORT
 AGAIN = 1.0  # seconds until the next try after an error or behind a reader
-ROUNDS = 6  # passive rounds that may fail to catch up before the fast lane moves the rest
+ROUNDS = 6  # that may fail to get below SHORT; from then on writers are held back
+PAUSE = 0.005  # seconds, more with each further round
+LONGEST_PAUSE = 0.02
 
 sync = getattr(os, "fdatasync", os.fsync)
 
@@ -39,6 +45,9 @@ class Checkpointer:
         self.running = False
         self.left: int | None = None  # pages that the last round left, once it is over
         self.rounds = 0
+        self.moved = 0  # pages, by the rounds so far
+        self.pause = 0.0  # seconds that each turn has to wait
+        self.held = False  # past the cap, and a reader is in the way
         self.count = 0
         self.longest = 0.0  # seconds that the fast lane's own part took at most
         self.again_at = 0.0  # monotonic
@@ -68,10 +77,27 @@ class Checkpointer:
             self._failed(self.error, now)
             return
         behind = self.writer.wal_pages - left
-        if behind > SHORT and self.rounds < ROUNDS and self.writer.wal_pages < self.cap:
+        if behind > (SHORT if self.rounds < ROUNDS else MOST):
+            if left == self.moved:
+                self._held(now)
+                return
+            self.moved = left
+            if self.rounds >= ROUNDS:
+                self.pause = min(LONGEST_PAUSE, self.pause + PAUSE)
             self._start()
             return
         self._finish("restart" if self.writer.wal_pages < self.cap else "truncate", now)
+
+    def _held(self, now: float) -> None:
+        """A reader of an old state is in the way."""
+        self.held = self.writer.wal_pages >= self.cap
+        self._rest(now)
+
+    def _rest(self, now: float) -> None:
+        """Until the next try."""
+        self.again_at = now + AGAIN
+        self.rounds = self.moved = 0
+        self.pause = 0.0
 
     def _start(self) -> None:
         self.running = True
@@ -109,16 +135,17 @@ class Checkpointer:
             return
         finally:
             self.longest = max(self.longest, perf_counter() - started)
-        self.rounds = 0
-        if done:
-            self.count += 1
-            self.asked = False
-        else:
-            self.again_at = now + AGAIN
+        if not done:
+            self._held(now)
+            return
+        self.rounds = self.moved = 0
+        self.pause = 0.0
+        self.count += 1
+        self.asked = self.held = False
 
     def _failed(self, error: apsw.Error | OSError, now: float) -> None:
         """Try again later, unless pages may be lost."""
-        self.again_at, self.rounds = now + AGAIN, 0
+        self._rest(now)
         if isinstance(error, apsw.IOError | OSError):
             raise StoreError(f"checkpoint: {error}", reopen=True) from error
 

@@ -7,6 +7,7 @@ from typing import BinaryIO
 from little_bell.errors import DataError, Refused, StoreError
 from little_bell.ops.logs import INFO, Log
 from little_bell.store.batch import Batch, Sweep
+from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.idempotency import Created
 from little_bell.store.job import Job
 from little_bell.store.recorder import Recorder
@@ -36,8 +37,11 @@ class Bulk:
     """The queue of batches. Only one is written at a time, so that at most one range of ids is
     pending, and a sweep of what another left comes before it."""
 
-    def __init__(self, recorder: Recorder, log: Log, tell: Tell) -> None:
+    def __init__(
+        self, recorder: Recorder, checkpointer: Checkpointer, log: Log, tell: Tell
+    ) -> None:
         self.recorder = recorder
+        self.checkpointer = checkpointer
         self.memory = recorder.writer.memory
         self.log = log
         self.tell = tell
@@ -59,7 +63,7 @@ class Bulk:
                 known = self.created_before(plan.tenant, plan.once, now_ms)
             if known is not None:
                 status, first = 201, known.first
-            elif self.recorder.reason is not None or len(self.queue) >= WAITING:
+            elif self._full():
                 status, first = 503, 0
             else:
                 batch = Batch(plan, read_pieces(file), now_ms)
@@ -69,6 +73,11 @@ class Bulk:
             status, first = refused.status, 0
         file.close()
         self.tell(arrival.number, status, first)
+
+    def _full(self) -> bool:
+        """Whether a batch more is too much now; senders can try again."""
+        failing = self.recorder.reason is not None or self.checkpointer.held
+        return failing or len(self.queue) >= WAITING
 
     def created_before(self, tenant: str, once: Once, now_ms: int) -> Created | None:
         """What the same request created before; None where it is new.

@@ -107,7 +107,7 @@ class FastLane:
         self.emails: list[NewEmail] = []
         self.creations: list[Creation] = []
         self.correcting: Correcting | None = None
-        self.bulk = Bulk(recorder, log, tell)
+        self.bulk = Bulk(recorder, checkpointer, log, tell)
         operations = Operations(config, self.health_report, checkpointer, self.replies)
         self.handlers: dict[str, Handler] = {
             "pixel": self.pixel,

@@ -8,11 +8,12 @@ bigger batches.
 import errno
 import selectors
 import socket
-from collections.abc import Callable
-from time import monotonic, perf_counter
+from functools import partial
+from time import monotonic, perf_counter, sleep
 
 from little_bell.config import Config
 from little_bell.errors import Refused, StoreError
+from little_bell.ops.health import HELD
 from little_bell.ops.logs import ERROR, INFO, WARN
 from little_bell.wire.connection import Connection
 from little_bell.wire.fast_lane import FastLane
@@ -72,13 +73,11 @@ class Server:
         self.stop_at = 0.0  # monotonic, once SIGTERM came
         self.swept_at = monotonic()
         self.full = False  # said in the log that no connection more can be taken
+        self.held = False  # said in the log that a reader is in the way of checkpoints
         for one in self.listeners:
-            self.selector.register(one, READ, self._accept_from(one))
+            self.selector.register(one, READ, partial(self._accept, one))
         self.signals = Signals()
         self.selector.register(self.signals.socket, READ, self._asked_to_stop)
-
-    def _accept_from(self, listener: socket.socket) -> Callable[[], None]:
-        return lambda: self._accept(listener)
 
     def _asked_to_stop(self) -> None:
         self.signals.drain()
@@ -154,6 +153,8 @@ class Server:
         if taken:
             self.counters.latency.observe(perf_counter() - started, taken)
         self._housekeeping()
+        if lane.checkpointer.pause:
+            sleep(lane.checkpointer.pause)
         spent = perf_counter() - started
         self.counters.tick.observe(spent)
         if spent > self.counters.longest_turn:
@@ -175,6 +176,10 @@ class Server:
                 self.lane.checkpointer.step(now)
             except StoreError as error:
                 recorder.degrade(error, now)
+        if self.lane.checkpointer.held is not self.held:
+            self.held = self.lane.checkpointer.held
+            message = HELD if self.held else "The write-ahead log is within its cap again"
+            self.lane.log.write(WARN, message[:1].upper() + message[1:])
         if recorder.must_reopen:
             self.passage.clear()
 

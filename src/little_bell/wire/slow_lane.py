@@ -32,6 +32,7 @@ CHANNEL = 3
 THREADS = 8  # that make pages
 SEND_SECONDS = 30.0  # a client has for its answer, and a second more for each 16 KiB
 LINGER = 2.0  # seconds a client has to stop sending
+NICE = 5  # where processors are short, opens come first
 TURN = 16  # reads of one body before the others have their turn
 
 Handler = Callable[[list[str], bytes, dict[bytes, bytes]], Page]
@@ -295,6 +296,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # the fast lane says when it is over
     channel = socket.socket(socket.AF_UNIX, PACKET, fileno=CHANNEL)
     os.set_inheritable(CHANNEL, False)
+    os.nice(NICE)
     sys.setswitchinterval(0.001)  # a thread that parses a batch lets pages through
     SlowLane(Config(os.environ), channel).run()
 
