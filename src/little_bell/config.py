@@ -207,7 +207,7 @@ SETTINGS = (
         "MAX_WAL_BYTES",
         "67108864",
         whole(1 << 22, 1 << 34),
-        "size of the write-ahead log that is cut at once",
+        "size past which the write-ahead log is given back to the disk",
     ),
     Setting("SLOW_LANE_IDLE_SECONDS", "60", seconds, "the process behind the pages ends after it"),
 )
