@@ -26,6 +26,7 @@ class Connection:
         "lingering",
         "number",
         "out",
+        "owed",
         "peer",
         "reader",
         "socket",
@@ -44,7 +45,8 @@ class Connection:
         self.hand_over: bytes | None = None  # a request for the slow lane, once all is sent
         self.closing = False  # no further request is read
         self.lingering = False  # all is sent; what still comes is thrown away
-        self.held = 0  # bytes of it counted as pending
+        self.held = 0  # bytes of an unfinished request, as `room` counts them
+        self.owed = 0  # bytes of `unsent`, as `room` counts them
         self.number = 0  # in the order of acceptance
         self.deadline = 0.0  # monotonic seconds
 

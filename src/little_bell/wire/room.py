@@ -6,6 +6,8 @@ from little_bell.wire.connection import Connection
 
 OTHERS = 64  # descriptors for everything that is no connection
 SHARE = 100  # one in so many connections goes at a time
+PENDING = 16 << 20  # bytes of unfinished requests, all connections together
+OWED = 16 << 20  # bytes of answers that clients do not take, all connections together
 RESTING = 1.0  # seconds after which an idle connection goes before those that bring something
 
 
@@ -29,14 +31,35 @@ def most_connections(wanted: int) -> tuple[int, str]:
 
 
 class Room:
-    """Knows when a connection became idle, or its request or answer began."""
+    """Bounds what all connections take together, and knows which came no further for longest."""
 
     def __init__(self, idle_seconds: float, request_seconds: float) -> None:
         self.idle_seconds = idle_seconds
         self.request_seconds = request_seconds
+        self.pending = 0  # bytes of unfinished requests
+        self.owed = 0  # bytes of answers that the kernel did not take yet
+
+    def hold(self, connection: Connection) -> bool:
+        """Account for its unfinished request; False where that grew and there is no room."""
+        held = len(connection.reader.buffer) + connection.reader.size
+        grown = held - connection.held
+        self.pending += grown
+        connection.held = held
+        return grown <= 0 or self.pending <= PENDING
+
+    def owe(self, connection: Connection) -> bool:
+        """Account for the answers that it does not take; False where these are too many."""
+        self.owed += len(connection.unsent) - connection.owed
+        connection.owed = len(connection.unsent)
+        return self.owed <= OWED
+
+    def leave(self, connection: Connection) -> None:
+        """It is closed."""
+        self.pending -= connection.held
+        self.owed -= connection.owed
 
     def since(self, connection: Connection) -> float:
-        """Monotonic seconds."""
+        """When it became idle, or its request or answer began (monotonic seconds)."""
         if connection.idle:
             return connection.deadline - self.idle_seconds
         return connection.deadline - self.request_seconds

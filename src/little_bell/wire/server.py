@@ -32,8 +32,8 @@ PER_CONNECTION = 32  # requests one connection may bring to a tick
 PER_TICK = 128  # requests decided in a tick: with their commit some 8 ms
 TAKING = 0.005  # seconds of a tick in which requests are taken
 WAITING_PER_TICK = PER_TICK // PER_CONNECTION // 2  # connections with requests left over
+ROTATION = 7919  # a prime: no number of ready sockets divides it
 SWEPT = 64  # connections closed in a turn because their time is over
-PENDING = 16 << 20  # bytes of unfinished requests, all connections together
 ACCEPTS = 64  # connections accepted in a tick
 LINGER = 2.0  # seconds a refused client has to stop sending
 STOP = 8.0  # seconds that requests under way have to end after SIGTERM
@@ -66,7 +66,6 @@ class Server:
         self.taken = 0  # requests of this tick
         self.now = monotonic()  # stands still during a tick
         self.idle_deadline = self.now
-        self.pending = 0  # bytes of unfinished requests
         self.enough = 0.0  # perf_counter after which this tick takes no more requests
         self.rotation = 0
         self.unswept = False  # some connections whose time is over are still open
@@ -123,15 +122,16 @@ class Server:
         self.now = monotonic()
         self.idle_deadline = self.now + self.config.idle_seconds
         self.taken = 0
-        self.enough = started + TAKING
         if self.more:
+            self.enough = started + TAKING / 2  # the rest is for those that come
             waiting, self.more = self.more[:WAITING_PER_TICK], self.more[WAITING_PER_TICK:]
             for connection in waiting:
                 # One whose answers wait for the kernel goes on once these are sent.
-                if connection in self.connections and not connection.unsent:
+                if connection in self.connections and not (connection.unsent or connection.closing):
                     self._take(connection)
+        self.enough = started + TAKING
         # The rest is ready again at once, but in the same order: begin elsewhere in each turn.
-        self.rotation += PER_TICK + 1
+        self.rotation += ROTATION
         first = self.rotation % len(ready) if ready else 0
         for key, mask in ready[first:] + ready[:first]:
             if self.taken >= PER_TICK or perf_counter() > self.enough:
@@ -234,7 +234,7 @@ class Server:
             self.selector.unregister(connection.socket)
             connection.socket.close()
             connection.reader.close()
-            self.pending -= connection.held
+            self.room.leave(connection)
             self.counters.connections = len(self.connections)
 
     def _read(self, connection: Connection) -> None:
@@ -310,16 +310,10 @@ class Server:
         elif fresh or self.taken > before:
             connection.deadline = self.now + self.config.request_seconds
         if len(reader.buffer) + reader.size != connection.held:
-            self._hold(connection)
-
-    def _hold(self, connection: Connection) -> None:
-        """Account for unfinished requests; past the bound, refuse the one that grew."""
-        held = len(connection.reader.buffer) + connection.reader.size
-        self.pending += held - connection.held
-        connection.held = held
-        if self.pending > PENDING and not connection.closing:
-            self._refuse(connection, BadRequest(503, "too many requests are unfinished"))
-            self.touched.append(connection)
+            room = self.room.hold(connection)
+            if not (room or connection.closing):
+                self._refuse(connection, BadRequest(503, "too many requests are unfinished"))
+                self.touched.append(connection)
 
     def _refuse(self, connection: Connection, bad: BadRequest) -> None:
         """Answer bytes that are no request, and close."""
@@ -344,12 +338,17 @@ class Server:
                 return
             if sent < len(data):
                 connection.unsent = data[sent:]
+                if not self.room.owe(connection):
+                    self._drop(connection)
+                    return
                 connection.deadline = self.now + self.config.request_seconds
                 if not connection.writing:
                     connection.writing = True
                     self.selector.modify(connection.socket, WRITE, connection)
                 return
             connection.unsent = b""
+            if connection.owed:
+                self.room.owe(connection)
             if connection.writing:
                 connection.writing = False
                 self.selector.modify(connection.socket, READ, connection)
