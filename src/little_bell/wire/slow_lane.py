@@ -136,11 +136,15 @@ class SlowLane:
     def _receive(self, exchange: Exchange) -> None:
         """Read until the request is whole, or nothing more is there for now."""
         reader = exchange.reader
+        reads = 0
         try:
-            for _ in range(TURN):
+            while True:
                 request = reader.next()
                 if request is None:
                     self.intake.look(exchange)
+                    if reads == TURN:  # all that was read is parsed: no more may come
+                        break
+                    reads += 1
                     if not exchange.receive(monotonic()):
                         self._close(exchange)
                         return
