@@ -33,6 +33,7 @@ THREADS = 8  # that make pages
 SEND_SECONDS = 30.0  # a client has for its answer, and a second more for each 16 KiB
 LINGER = 2.0  # seconds a client has to stop sending
 NICE = 5  # where processors are short, opens come first
+GONE = 499  # in place of a status, as nginx counts clients that went away before their answer
 TURN = 16  # reads of one body before the others have their turn
 
 Handler = Callable[[list[str], bytes, dict[bytes, bytes]], Page]
@@ -215,6 +216,8 @@ class SlowLane:
         self._wait_for(exchange, 0)
         self.exchanges.discard(exchange)
         exchange.close()
+        if not exchange.answered:
+            self._report(exchange, GONE)
 
     def _sweep(self, now: float) -> None:
         """Give up clients whose time is over."""
@@ -284,14 +287,18 @@ class SlowLane:
             pass  # the loop has yet to hear of many others
 
     def _answer(self, exchange: Exchange, status: int, answer: bytes) -> None:
+        self._report(exchange, status)
+        if exchange in self.exchanges:
+            exchange.answer(answer, monotonic(), SEND_SECONDS)
+            self._send(exchange)
+
+    def _report(self, exchange: Exchange, status: int) -> None:
+        """Tell the fast lane, which counts what is here, that one is over: once for each."""
         if self.open:
             try:
                 self.channel.send(f"{exchange.route} {status}".encode("ascii"))
             except OSError:
                 pass  # the fast lane is gone
-        if exchange in self.exchanges:
-            exchange.answer(answer, monotonic(), SEND_SECONDS)
-            self._send(exchange)
 
 
 def main() -> None:
