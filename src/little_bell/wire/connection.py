@@ -2,7 +2,7 @@
 
 from socket import socket
 
-from little_bell.wire.http import Reader
+from little_bell.wire.http import Reader, Request
 
 
 class Later:
@@ -42,7 +42,8 @@ class Connection:
         self.out: list[bytes | Later] = []  # answers of this tick
         self.unsent = b""  # what the kernel did not take yet
         self.writing = False  # the loop waits until the kernel takes more
-        self.hand_over: bytes | None = None  # a request for the slow lane, once all is sent
+        # A request for the slow lane, once all is sent, and what came of it as bytes.
+        self.hand_over: tuple[Request, bytes] | None = None
         self.closing = False  # no further request is read
         self.lingering = False  # all is sent; what still comes is thrown away
         self.held = 0  # bytes of an unfinished request, as `room` counts them

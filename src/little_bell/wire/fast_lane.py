@@ -146,6 +146,14 @@ class FastLane:
             return self.replies.refuse(request, route.name, refused, route)
         return outcome
 
+    def not_taken(self, request: Request) -> bytes:
+        """The answer to a request that the slow lane cannot take now."""
+        methods, _, _ = self.router.find(request.target)
+        route = (methods or {}).get(request.method)
+        request.keep_alive = False
+        refused = Refused(503, "this cannot be done now; try again", retry_after=5)
+        return self.replies.refuse(request, route.name if route else "none", refused, route)
+
     def diverts(self, request: Request, length: int) -> bool:
         """Whether the slow lane reads the body of this request (bytes; -1: in chunks)."""
         methods, _, _ = self.router.find(request.target)

@@ -63,12 +63,6 @@ class Replies:
         self.counters.request("fast", "malformed", status)
         return self.answers.write(Request(), status, headers, body)
 
-    def not_handed_over(self, refused: Refused, page: bool) -> bytes:
-        """The answer to a request that the slow lane could not take."""
-        status, headers, body = problem(refused, page)
-        self.counters.request("slow", "none", status)
-        return self.answers.write(Request(), status, headers, body)
-
     def wrong_method(self, request: Request, methods: dict[bytes, Route]) -> bytes:
         """What OPTIONS asks for, or 405."""
         allowed = ", ".join(sorted({"OPTIONS", *(name.decode("ascii") for name in methods)}))

@@ -18,7 +18,7 @@ from little_bell.ops.logs import ERROR, INFO, WARN
 from little_bell.wire.connection import Connection
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane
-from little_bell.wire.http import CONTINUE, BadRequest, Reader
+from little_bell.wire.http import CONTINUE, BadRequest, Reader, Request
 from little_bell.wire.listener import packed
 from little_bell.wire.passage import Passage
 from little_bell.wire.room import Room, most_connections
@@ -275,7 +275,7 @@ class Server:
                 break
             self.taken += 1
             if reader.diverted:
-                connection.hand_over = request.dump_head() + reader.buffer
+                connection.hand_over = (request, request.dump_head() + reader.buffer)
                 connection.closing = True
                 reader.buffer = b""
                 break
@@ -288,7 +288,7 @@ class Server:
                 self._refuse(connection, BadRequest(500, "this failed; the log says why"))
                 break
             if outcome is None:
-                connection.hand_over = request.dump()
+                connection.hand_over = (request, request.dump())
                 connection.closing = True
                 break
             out.append(outcome)
@@ -355,8 +355,8 @@ class Server:
                 if connection.reader.buffer and not connection.closing:
                     self.more.append(connection)
         if connection.hand_over is not None:
-            message, connection.hand_over = connection.hand_over, None
-            self._give_away(connection, message)
+            (request, message), connection.hand_over = connection.hand_over, None
+            self._give_away(connection, request, message)
         elif connection.lingering:
             # Unread bytes would make close() reset the connection and lose the answer.
             connection.deadline = self.now + LINGER
@@ -367,13 +367,11 @@ class Server:
         elif connection.closing:
             self._drop(connection)
 
-    def _give_away(self, connection: Connection, message: bytes) -> None:
+    def _give_away(self, connection: Connection, request: Request, message: bytes) -> None:
         if self.passage.give(connection.socket, message, self.now):
             self._drop(connection)
             return
-        refused = Refused(503, "this cannot be done now; try again", retry_after=5)
-        page = not message.startswith(b"POST")
-        connection.out.append(self.lane.replies.not_handed_over(refused, page))
+        connection.out.append(self.lane.not_taken(request))
         connection.lingering = True
         self._answer(connection)
 
