@@ -72,8 +72,7 @@ class Exchange:
         self.answered = True
         self.out = memoryview(data)
         self.deadline = now + seconds
-        if self.body is not None:
-            self.body.close()
+        self._forget_body()
 
     def linger(self, now: float, seconds: float) -> bool:
         """Say that all is sent; True where the client has to be listened to for a while: unread
@@ -96,5 +95,11 @@ class Exchange:
     def close(self) -> None:
         self.client.close()
         self.reader.close()
+        self._forget_body()
+
+    def _forget_body(self) -> None:
         if self.body is not None:
-            self.body.close()
+            try:
+                self.body.close()
+            except OSError:
+                pass  # a full disk did not take the last bytes: nobody needs them any more

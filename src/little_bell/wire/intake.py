@@ -102,15 +102,15 @@ class Intake:
             raise Refused(404, NO_TENANT)
         tenant = exchange.segments[1].decode("ascii")
         body = exchange.body or BytesIO()
-        once = read_once(headers, file_digest(body))
-        body.seek(0)
-        if exchange.form is NDJSON:
-            emails = emails_of_lines(tenant, body)
-        elif exchange.form is LIST:
-            emails = emails_of_list(tenant, body)
-        else:
-            emails = iter((parse_email(tenant, body.read()),))
         try:
+            once = read_once(headers, file_digest(body))
+            body.seek(0)
+            if exchange.form is NDJSON:
+                emails = emails_of_lines(tenant, body)
+            elif exchange.form is LIST:
+                emails = emails_of_list(tenant, body)
+            else:
+                emails = iter((parse_email(tenant, body.read()),))
             peer = packed(exchange.client.getpeername())
             address = show(truncate(client_address(peer, headers, self.config.trusted_proxies)))
             with tempfile.TemporaryFile(dir=self.folder or ".") as file:
