@@ -1,7 +1,7 @@
 """Batches on their way from the slow lane into the database: one after the other, a step a tick."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from little_bell.errors import DataError, Refused, StoreError
@@ -11,7 +11,7 @@ from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.idempotency import Created
 from little_bell.store.job import Job
 from little_bell.store.recorder import Recorder
-from little_bell.tracking.email import Once
+from little_bell.tracking.email import NewEmail, Once
 from little_bell.wire.handover import Arrival
 
 WAITING = 16  # batches; more are refused
@@ -38,8 +38,15 @@ class Bulk:
     pending, and a sweep of what another left comes before it."""
 
     def __init__(
-        self, recorder: Recorder, checkpointer: Checkpointer, log: Log, tell: Tell
+        self,
+        recorder: Recorder,
+        checkpointer: Checkpointer,
+        log: Log,
+        tell: Tell,
+        emails: Sequence[NewEmail],
     ) -> None:
+        """`emails` are those of the tick under way, whose keys are in no file yet."""
+        self.emails = emails
         self.recorder = recorder
         self.checkpointer = checkpointer
         self.memory = recorder.writer.memory
@@ -84,6 +91,9 @@ class Bulk:
 
         Raises Refused: 409 while the first one is under way, 422 where the key was another's, 503.
         """
+        for email in self.emails:
+            if email.once is not None and (email.tenant, email.once.key) == (tenant, once.key):
+                raise Refused(409, UNDER_WAY, retry_after=1)
         for entry in self.queue:
             plan = entry.batch.plan
             if plan.once is not None and (plan.tenant, plan.once.key) == (tenant, once.key):

@@ -11,10 +11,9 @@ from little_bell.ops.health import Health
 from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.metrics import Counters
 from little_bell.store.checkpoint import Checkpointer
-from little_bell.store.idempotency import Created
 from little_bell.store.recorder import REFUSED, Recorder
 from little_bell.tracking.client import client_address, parse_networks, show, truncate, within
-from little_bell.tracking.email import NewEmail, Once
+from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import (
     CLICK,
     OPEN,
@@ -29,7 +28,7 @@ from little_bell.tracking.links import REDIRECT_HEADERS, canonical, query_value,
 from little_bell.tracking.pixel import GIF
 from little_bell.tracking.pixel import HEADERS as PIXEL_HEADERS
 from little_bell.tracking.rules import RELAY_RANGES, SCANNER_RANGES
-from little_bell.wire.bulk import UNDER_WAY, Bulk, Tell
+from little_bell.wire.bulk import Bulk, Tell
 from little_bell.wire.connection import Later
 from little_bell.wire.handover import MAX_BODY
 from little_bell.wire.http import Request
@@ -107,7 +106,7 @@ class FastLane:
         self.emails: list[NewEmail] = []
         self.creations: list[Creation] = []
         self.correcting: Correcting | None = None
-        self.bulk = Bulk(recorder, checkpointer, log, tell)
+        self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails)
         operations = Operations(config, self.health_report, checkpointer, self.replies)
         self.handlers: dict[str, Handler] = {
             "pixel": self.pixel,
@@ -322,7 +321,7 @@ class FastLane:
             once = read_once(request.headers, sha256(request.body).digest())
         email = parse_email(tenant, request.body, once)
         if once is not None:
-            known = self._created_before(tenant, once)
+            known = self.bulk.created_before(tenant, once, self.now_ms)
             if known is not None:
                 members = created(self.config.base_url, tenant, known.first)
                 return self.replies.json(request, "create_email", 201, members)
@@ -331,13 +330,6 @@ class FastLane:
         self.emails.append(email)
         self.creations.append(creation)
         return creation
-
-    def _created_before(self, tenant: str, once: Once) -> Created | None:
-        """What a request with this Idempotency-Key created. Raises Refused."""
-        for other in self.emails:
-            if other.once and (other.tenant, other.once.key) == (tenant, once.key):
-                raise Refused(409, UNDER_WAY, retry_after=1)
-        return self.bulk.created_before(tenant, once, self.now_ms)
 
     def _created(self, creation: Creation, email: int) -> None:
         from little_bell.api.emails import created
