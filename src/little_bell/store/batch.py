@@ -131,6 +131,7 @@ class Sweep(Job):
             cursor.execute(SQL["delete_emails"], (tenant, low, last))
             cursor.execute(SQL["delete_states"], (tenant, low, last))
             return
+        transaction.flush_figures()  # an email of this very transaction may use such a campaign
         cursor.execute(SQL["delete_unused_campaigns"], (tenant, campaign))
         transaction.memory.campaigns.forget()
         cursor.execute(SQL["delete_pending"], (tenant, first))

@@ -344,6 +344,13 @@ class Transaction:
             self.cursor.executemany(SQL["insert_event"], self.events)
             self.events.clear()
 
+    def flush_figures(self) -> None:
+        """Write what was added to figures so far."""
+        rows = self.figures.rows()
+        if rows:
+            self.cursor.executemany(SQL["add_figures"], rows)
+        self.figures.changes.clear()
+
     def flush(self) -> None:
         """Write everything that was gathered."""
         self._flush_events()
@@ -371,9 +378,7 @@ class Transaction:
             )
         for (seq, tenant), n in self.grown.items():
             self.cursor.execute(SQL["grow_cap"], (n, tenant, seq))
-        rows = self.figures.rows()
-        if rows:
-            self.cursor.executemany(SQL["add_figures"], rows)
+        self.flush_figures()
         for id_ in self.snapshots:
             numbers = self.memory.tenants.by_id[id_].numbers()
             self.cursor.execute(SQL["update_tenant"], (id_, *numbers))
