@@ -1,5 +1,6 @@
 """Room for new connections: how many there may be, and which of them go first."""
 
+import heapq  # here, not at first use: with no descriptor left nothing can be imported
 from collections.abc import Collection
 
 from little_bell.wire.connection import Connection
@@ -68,8 +69,6 @@ class Room:
         """One in a hundred, one at least: those idle for longest, and once none has been idle for
         a second, those that came no further for longest. None that waits for this tick's commit.
         """
-        import heapq
-
         still = []
         for one in connections:
             if not one.out:

@@ -106,9 +106,12 @@ class Server:
                 self._drop(connection)
 
     def _log_fault(self, message: str, error: Exception) -> None:
-        import traceback
+        try:
+            import traceback
 
-        trace = "".join(traceback.format_exception(error))
+            trace = "".join(traceback.format_exception(error))
+        except OSError:  # no descriptor is left to read the module
+            trace = ""
         self.lane.log.write(ERROR, message, error=repr(error), trace=trace)
 
     def turn(self, timeout: float) -> None:
