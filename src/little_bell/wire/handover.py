@@ -98,6 +98,9 @@ class SlowLane:
             if descriptors:
                 self.arrivals.append(Arrival(int(first), descriptors[0], int(second)))
                 continue
+            if first.isdigit():  # a batch; there was no descriptor left for its file
+                self.tell(int(first), 503, 0)
+                continue
             found.append((first, int(second)))
             self.in_flight -= 1
         return found

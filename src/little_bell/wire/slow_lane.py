@@ -101,6 +101,8 @@ class SlowLane:
             exchange = Exchange(client, message, monotonic(), self.config.request_seconds)
             self.exchanges.add(exchange)
             self._receive(exchange)
+        elif b"\n" in message:  # a request; there was no descriptor left for its socket
+            self._report("none", GONE)
         else:
             number, status, first = message.decode("ascii").split()
             self._batch_is_over(int(number), int(status), int(first))
@@ -217,7 +219,7 @@ class SlowLane:
         self.exchanges.discard(exchange)
         exchange.close()
         if not exchange.answered:
-            self._report(exchange, GONE)
+            self._report(exchange.route, GONE)
 
     def _sweep(self, now: float) -> None:
         """Give up clients whose time is over."""
@@ -287,16 +289,16 @@ class SlowLane:
             pass  # the loop has yet to hear of many others
 
     def _answer(self, exchange: Exchange, status: int, answer: bytes) -> None:
-        self._report(exchange, status)
+        self._report(exchange.route, status)
         if exchange in self.exchanges:
             exchange.answer(answer, monotonic(), SEND_SECONDS)
             self._send(exchange)
 
-    def _report(self, exchange: Exchange, status: int) -> None:
-        """Tell the fast lane, which counts what is here, that one is over: once for each."""
+    def _report(self, route: str, status: int) -> None:
+        """Tell the fast lane, which counts what is here, that a request is over: once for each."""
         if self.open:
             try:
-                self.channel.send(f"{exchange.route} {status}".encode("ascii"))
+                self.channel.send(f"{route} {status}".encode("ascii"))
             except OSError:
                 pass  # the fast lane is gone
 
