@@ -31,6 +31,8 @@ from little_bell.wire.routes import EITHER, FAST, ROUTES, Router
 CHANNEL = 3
 THREADS = 8  # that make pages
 SEND_SECONDS = 30.0  # a client has for its answer, and a second more for each 16 KiB
+OWED = 64 << 20  # bytes of answers that clients did not take yet
+READERS = 256  # such clients
 LINGER = 2.0  # seconds a client has to stop sending
 NICE = 5  # where processors are short, opens come first
 GONE = 499  # in place of a status, as nginx counts clients that went away before their answer
@@ -71,7 +73,7 @@ class SlowLane:
             while self.open or self.exchanges:
                 for key, _ in self.selector.select(1.0):
                     if key.data is not None:
-                        self._go_on(key.data)
+                        self._guard(key.data)
                     elif key.fileobj is self.channel:
                         self._hear()
                     else:
@@ -100,7 +102,7 @@ class SlowLane:
             client = socket.socket(fileno=descriptors[0])
             exchange = Exchange(client, message, monotonic(), self.config.request_seconds)
             self.exchanges.add(exchange)
-            self._receive(exchange)
+            self._guard(exchange)
         elif b"\n" in message:  # a request; there was no descriptor left for its socket
             self._report("none", GONE)
         else:
@@ -121,6 +123,19 @@ class SlowLane:
         socket.send_fds(self.channel, [text], [descriptor])
 
     # Clients
+
+    def _guard(self, exchange: Exchange) -> None:
+        """A fault of ours costs one request, not the slow lane its life."""
+        try:
+            self._go_on(exchange)
+        except Exception as error:
+            self._log_fault(exchange, error)
+            self._close(exchange)
+
+    def _log_fault(self, exchange: Exchange, error: Exception) -> None:
+        with self.logging:
+            self.log.write(ERROR, "A page failed", route=exchange.route, error=repr(error))
+            self.log.flush()
 
     def _go_on(self, exchange: Exchange) -> None:
         """A client sent something, or has room for more."""
@@ -248,9 +263,7 @@ class SlowLane:
         except Refused as refused:
             self._tell(exchange, *problem(refused, exchange.page))
         except Exception as error:
-            with self.logging:
-                self.log.write(ERROR, "A page failed", route=exchange.route, error=repr(error))
-                self.log.flush()
+            self._log_fault(exchange, error)
             failed = Refused(500, "this failed; the log says why")
             self._tell(exchange, *problem(failed, exchange.page))
         else:
@@ -293,6 +306,15 @@ class SlowLane:
         if exchange in self.exchanges:
             exchange.answer(answer, monotonic(), SEND_SECONDS)
             self._send(exchange)
+            self._bound()
+
+    def _bound(self) -> None:
+        """Give up the clients that wait for longest, where too much waits to be taken."""
+        waiting = sorted((one for one in self.exchanges if one.out), key=lambda one: one.since)
+        owed = sum(len(one.out) for one in waiting)
+        while owed > OWED or len(waiting) > READERS:
+            owed -= len(waiting[0].out)
+            self._close(waiting.pop(0))
 
     def _report(self, route: str, status: int) -> None:
         """Tell the fast lane, which counts what is here, that a request is over: once for each."""
