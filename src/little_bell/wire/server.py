@@ -388,8 +388,8 @@ class Server:
             self.selector.unregister(listener)
             listener.close()
         idle_from = monotonic() + GRACE
-        while self.connections and monotonic() < self.stop_at:
-            self.turn(0.05)
+        while (self.connections or lane.bulk.queue) and monotonic() < self.stop_at:
+            self.turn(0.05 if lane.bulk.job(monotonic()) is None else 0.0)
             if monotonic() >= idle_from:
                 for connection in [one for one in self.connections if one.idle]:
                     self._drop(connection)
