@@ -30,6 +30,7 @@ class Exchange:
         self.batch = False  # it is one of emails
         self.form = ""  # of a batch, once its body is known
         self.body: BinaryIO | None = None
+        self.spooled = 0  # bytes of it, roughly
         self.whole = False  # the request is
         self.answered = False  # its answer is made
         self.out = memoryview(b"")
@@ -52,6 +53,8 @@ class Exchange:
         """Take what came; False at the end of it. Raises BlockingIOError, OSError."""
         data = self.client.recv(RECEIVE, MSG_DONTWAIT)
         self.reader.feed(data)
+        if self.body is not None:
+            self.spooled += len(data)
         self.deadline = self.since + self.seconds + self.reader.size / SLOWEST
         self.deadline = max(self.deadline, now)
         return bool(data)
@@ -98,6 +101,7 @@ class Exchange:
         self._forget_body()
 
     def _forget_body(self) -> None:
+        self.spooled = 0
         if self.body is not None:
             try:
                 self.body.close()

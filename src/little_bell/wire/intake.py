@@ -65,9 +65,14 @@ class Intake:
 
     def admit(self, exchanges: Collection[Exchange]) -> None:
         """Raise Refused (503) where no other body can be taken now."""
-        uploads = [one.reader.size for one in exchanges if one.body is not None]
-        if len(uploads) >= UPLOADS or sum(uploads) > SPOOLED:
+        if sum(one.body is not None for one in exchanges) >= UPLOADS:
             raise Refused(503, "too many batches are under way", retry_after=5)
+        self.bound(exchanges)
+
+    def bound(self, exchanges: Collection[Exchange]) -> None:
+        """Raise Refused (503) where all bodies together are too large."""
+        if sum(one.spooled for one in exchanges) > SPOOLED:
+            raise Refused(503, "batches under way are too large", retry_after=5)
 
     def most(self, exchange: Exchange) -> int:
         """How large the body may be, in bytes."""

@@ -156,6 +156,8 @@ class SlowLane:
         reader = exchange.reader
         reads = 0
         try:
+            if exchange.body is not None:
+                self.intake.bound(self.exchanges)
             while True:
                 request = reader.next()
                 if request is None:
@@ -288,6 +290,7 @@ class SlowLane:
     def _refuse(self, exchange: Exchange, refused: Refused) -> None:
         self._wait_for(exchange, 0)
         exchange.answered = True
+        exchange.spooled = 0  # one that is refused for its size makes room for the others
         self._tell(exchange, *problem(refused, exchange.page))
 
     def _tell(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
