@@ -9,11 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from bell import Answer, Bell
+from batches import (
+    NDJSON,
+    check_file,
+    check_folder,
+    contents,
+    head_of,
+    ids,
+    lines,
+    post,
+    settle,
+)
+from bell import Answer, Bell, exchange
 from durable_check import check, seed
 from durable_load import CLICKED, OPENED, Emails, Hit, Ledger, Load
 
 EMAILS = 10_000
+LIST = "application/json"
 MEGABYTES = 8
 PAUSE = 0.01  # of each client, so that what waits stays within its bound
 
@@ -149,3 +161,77 @@ def test_what_does_not_fit_into_memory_is_dropped_and_counted(
     assert bell.stop() == 0
     [line] = [line for line in bell.lines() if line["message"] == "Events are durable again"]
     assert line["fields"]["dropped"] == dropped
+
+
+@pytest.mark.parametrize("megabytes", [2, 3, 5, 9])
+def test_a_batch_that_finds_no_room_creates_nothing(
+    start: Callable[..., Bell], volume: Volume, megabytes: int
+) -> None:
+    """Its body, what the slow lane makes of it, or its rows: each is on the disk, one after the
+    other."""
+    bell = start()
+    bell.get("/acme/dashboard")  # the slow lane is there
+    before = contents(bell.database)
+    email = {"subject": "x" * 900, "campaign": "new"}
+    body = lines([email] * (megabytes * 1000))
+    for _ in range(3):
+        answer = post(bell, body)
+        assert answer.status == 503, answer
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["retry-after"].isdigit()
+        assert bell.get("/acme/pixel/1.gif").status == 200
+    wait_for_health(bell, 200)
+    settle(bell)
+    after = contents(bell.database)
+    for table in ("emails", "campaigns", "pending", "idempotency"):
+        assert after[table] == before[table]
+    assert bell.metrics()["slow_lane_starts_total"] == 1, "the slow lane did not live through it"
+    assert len(ids(post(bell, lines([email] * 10)))) == 10
+    check_file(bell.database)
+    check_folder(bell)
+
+
+def test_no_batch_is_taken_while_the_disk_is_full(
+    start: Callable[..., Bell], volume: Volume
+) -> None:
+    bell = start()
+    bell.get("/acme/dashboard")
+    before = contents(bell.database)
+    volume.fill()
+    for size in (10, 100, 200_000, 300_001):
+        for kind, email in ((NDJSON, b"{}\n"), (LIST, b"[{}]")):
+            answer = post(bell, email + b" " * size, kind=kind)
+            assert answer.status == 503, answer
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["retry-after"].isdigit()
+    assert bell.get("/acme/dashboard").status == 200
+    assert contents(bell.database) == before
+    volume.make_room()
+    wait_for_health(bell, 200)
+    assert len(ids(post(bell, b"{}\n" * 700))) == 700
+    assert bell.metrics()["slow_lane_starts_total"] == 1, "the slow lane did not live through it"
+    check_file(bell.database)
+
+
+def test_a_body_whose_end_finds_no_room_is_refused_as_any_other(
+    start: Callable[..., Bell], volume: Volume
+) -> None:
+    """Small writes are buffered, so that the disk may fail when the file is closed or read."""
+    bell = start()
+    bell.get("/acme/dashboard")
+    before = contents(bell.database)
+    volume.fill()
+    os.truncate(volume.filler, volume.filler.stat().st_size - 200 * 1024)
+    for kilobytes in (*range(190, 212), 300):
+        head = head_of("acme", "Transfer-Encoding: chunked")
+        chunks = b"400\r\n" + b" " * 1023 + b"\n\r\n"
+        answer = exchange(bell, head + chunks * kilobytes + b"3\r\n{}\n\r\n0\r\n\r\n")
+        assert answer.status in (201, 503), answer
+        assert bell.get("/acme/dashboard").status == 200
+    assert answer.status == 503
+    assert bell.metrics()["slow_lane_starts_total"] == 1, "the slow lane did not live through it"
+    assert len(contents(bell.database)["emails"]) < len(before["emails"]) + 22
+    volume.make_room()
+    wait_for_health(bell, 200)
+    assert len(ids(post(bell, b"{}\n" * 700))) == 700
+    check_file(bell.database)

@@ -291,15 +291,16 @@ FILES = itertools.count()
 Key = tuple[int, int, int]  # scope, id, bucket
 
 
-def recount(store: Store) -> dict[Key, list[int]]:
+def recount(store: Store, tenant: int = 1) -> dict[Key, list[int]]:
     """Figures by the definitions alone: plain loops over all rows, nothing of the store's own."""
     totals: dict[Key, list[int]] = {}
 
     def add(scope: int, id_: int, moment: int, column: int) -> None:
         totals.setdefault((scope, id_, moment // 900_000), [0] * 8)[column] += 1
 
-    events = store.rows("SELECT email, kind, at, link, class FROM events")
-    for email, created_at, campaign in store.rows("SELECT email, created_at, campaign FROM states"):
+    events = store.rows("SELECT email, kind, at, link, class FROM events WHERE tenant = ?", tenant)
+    emails = "SELECT email, created_at, campaign FROM states WHERE tenant = ?"
+    for email, created_at, campaign in store.rows(emails, tenant):
         scopes = [(0, 0)] + ([(1, campaign)] if campaign else [])
         mine = [event[1:] for event in events if event[0] == email]
         opened = [moment for kind, moment, _, class_ in mine if kind == 0 and class_ != 2]
