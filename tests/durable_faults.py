@@ -2,7 +2,7 @@
 
 FAULT names a file. What stands in it is how the disk is now: nothing (it works), `sync` (syncs
 fail), `sync-once` (the next one fails), `full` (writes find no room) or `slow SECONDS` (each sync
-takes so much longer).
+takes so much longer). `sync-database` and `full-database` fail what checkpoints do, and no commit.
 """
 
 import os
@@ -30,16 +30,18 @@ class Fault:
         except FileNotFoundError:
             return ""
 
-    def on_write(self) -> None:
-        if self.now() == "full":
+    def on_write(self, database: bool) -> None:
+        """`database` says that it is the file itself, not its WAL."""
+        fault = self.now()
+        if fault == "full" or (database and fault == "full-database"):
             raise no_room()
 
-    def on_sync(self) -> None:
+    def on_sync(self, database: bool) -> None:
         with self.lock:
             fault = self.now()
             if fault == "sync-once":
                 self.path.unlink()
-        if fault in ("sync", "sync-once"):
+        if fault in ("sync", "sync-once") or (database and fault == "sync-database"):
             raise failed_sync()
         if fault.startswith("slow "):
             time.sleep(float(fault.removeprefix("slow ")))
@@ -49,13 +51,14 @@ class FaultyFile(apsw.VFSFile):
     def __init__(self, fault: Fault, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         super().__init__(BASE, name, flags)
         self.fault = fault
+        self.database = bool(flags[0] & apsw.SQLITE_OPEN_MAIN_DB)
 
     def xWrite(self, data: Buffer, offset: int) -> None:  # noqa: N802 - SQLite's name
-        self.fault.on_write()
+        self.fault.on_write(self.database)
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
-        self.fault.on_sync()
+        self.fault.on_sync(self.database)
         super().xSync(flags)
 
 

@@ -114,3 +114,4 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
         lock.release()
         log.write(INFO, "Stopped")
         log.flush()
+        log.output.close()

@@ -20,6 +20,7 @@ class Output:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.own = False  # the descriptor is
         self.socket: socket.socket | None = None
         self.poll: select.poll | None = None
         mode = os.fstat(fd).st_mode
@@ -28,9 +29,17 @@ class Output:
         elif not stat.S_ISREG(mode):
             try:  # an open file description of our own, where the system has these paths
                 self.fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
+                self.own = True
             except OSError:
                 self.poll = select.poll()
                 self.poll.register(fd, select.POLLOUT)
+
+    def close(self) -> None:
+        """Close what was opened here; the descriptor that was given stays as it is."""
+        if self.socket is not None:
+            self.socket.close()
+        elif self.own:
+            os.close(self.fd)
 
     def write(self, data: bytes) -> int:
         """How many bytes were taken, perhaps none. Raises OSError where nobody will read."""
@@ -53,7 +62,7 @@ class Log:
         self.lines: list[str] = []
         self.held = b""
         self.dropped = 0
-        self._second = 0
+        self._second = -1  # none yet
         self._stamp = ""
 
     def stamp(self, now: float) -> str:

@@ -36,12 +36,12 @@ class Batch(Job):
     """Creates the emails of a plan. Once it is over, `first` is the first id, or `error` says why
     there is none."""
 
-    def __init__(self, plan: Plan, pieces: Iterator[list[Row]], at: int) -> None:
+    def __init__(self, plan: Plan, pieces: Iterator[list[Row]]) -> None:
         """`pieces` gives the plan's rows in order, at most ROWS and about BYTES of texts at once;
-        `at` is when they are created (ms UTC)."""
+        it may raise OSError."""
         self.plan = plan
         self.pieces = pieces
-        self.at = at
+        self.at = 0  # when they are created (ms UTC)
         self.range: Pending | None = None  # reserved
         self.reserving: Pending | None = None  # by the step that is not committed yet
         self.campaigns: list[int] = []  # numbers, in the order of the plan
@@ -60,6 +60,8 @@ class Batch(Job):
             self._finish(transaction, self.range)
 
     def committed(self) -> None:
+        if self.over:
+            return  # it could not be read
         if self.range is None:
             self.range = self.reserving
         elif self.written < self.plan.emails:
@@ -74,6 +76,7 @@ class Batch(Job):
         self.over = True
 
     def _reserve(self, transaction: Transaction) -> None:
+        self.at = transaction.at
         tenant = transaction.tenant_named(self.plan.tenant, self.at)
         first, before = tenant.last_email + 1, tenant.last_campaign
         tenant.last_email += self.plan.emails
@@ -86,7 +89,11 @@ class Batch(Job):
         ]
 
     def _write(self, transaction: Transaction, range_: Pending) -> None:
-        piece = self.piece = self.piece or next(self.pieces, [])
+        try:
+            piece = self.piece = self.piece or next(self.pieces, [])
+        except OSError as error:
+            self.failed(StoreError(f"the batch cannot be read ({error.strerror})"))
+            return
         if not 0 < len(piece) <= self.plan.emails - self.written:
             raise ValueError("the batch has not as many rows as it said")
         tenant, number = range_.tenant, range_.first + self.written

@@ -11,7 +11,7 @@ from little_bell.tracking.hit import Hit
 
 RETRY = 0.25  # seconds between two looks at a disk that failed
 MAX_TRIES = 1000  # batches at the end of the server
-RETRY_BATCH = 128  # hits of one transaction while the backlog is written
+RETRY_BATCH = 256  # hits of one transaction while the backlog is written: more than a turn brings
 
 
 class Recorded(NamedTuple):

@@ -43,6 +43,7 @@ class Transaction:
     """Reads what it needs, keeps what changes, writes it with `flush`; `undo` forgets it."""
 
     __slots__ = (
+        "at",
         "clicked",
         "created",
         "cursor",
@@ -56,7 +57,9 @@ class Transaction:
         "states",
     )
 
-    def __init__(self, cursor: apsw.Cursor, memory: Memory) -> None:
+    def __init__(self, cursor: apsw.Cursor, memory: Memory, at: int) -> None:
+        """`at` is now (ms UTC)."""
+        self.at = at
         self.cursor = cursor
         self.memory = memory
         self.pending = memory.pending  # what it is once this is committed

@@ -57,6 +57,7 @@ class Writer:
         self.vfs = vfs
         self.memory = Memory(limits or Limits())
         self.wal_pages = 0
+        self.wal_begun = 0  # times it began anew by itself, once all of it had been moved
         self.attempt: Attempt | None = None
         try:
             self._connect()
@@ -71,6 +72,8 @@ class Writer:
         self.cursor = self.connection.cursor()
 
     def _on_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        if pages < self.wal_pages:
+            self.wal_begun += 1
         self.wal_pages = pages
         return apsw.SQLITE_OK
 
@@ -94,7 +97,7 @@ class Writer:
         `job` adds its next step. Raises StoreError, or DataError where a value was refused.
         """
         self.attempt = None
-        transaction = Transaction(self.cursor, self.memory)
+        transaction = Transaction(self.cursor, self.memory, at)
         try:
             self.cursor.execute(SQL["begin"])
             written = Written(
@@ -142,7 +145,7 @@ class Writer:
 
     def accepts(self, at: int, emails: list[NewEmail], hits: list[Hit]) -> bool:
         """Whether the database takes these values; nothing is kept. Raises StoreError."""
-        transaction = Transaction(self.cursor, self.memory)
+        transaction = Transaction(self.cursor, self.memory, at)
         try:
             self.cursor.execute(SQL["begin"])
             for email in emails:

@@ -73,7 +73,7 @@ class Bulk:
             elif self._full():
                 status, first = 503, 0
             else:
-                batch = Batch(plan, read_pieces(file), now_ms)
+                batch = Batch(plan, read_pieces(file))
                 self.queue.append(Entry(arrival.number, file, batch, address))
                 return
         except Refused as refused:

@@ -107,3 +107,4 @@ class Exchange:
                 self.body.close()
             except OSError:
                 pass  # a full disk did not take the last bytes: nobody needs them any more
+            self.body = None

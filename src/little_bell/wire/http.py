@@ -331,7 +331,7 @@ class Answers:
     __slots__ = ("_parts", "_second", "date", "prepared")
 
     def __init__(self) -> None:
-        self._second = 0
+        self._second = -1  # none yet
         self._parts: dict[tuple[str, bool, bytes], tuple[bytes, bytes]] = {}
         self.date = b""
         self.prepared: dict[tuple[str, bool, bytes], bytes] = {}

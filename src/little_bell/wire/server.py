@@ -35,6 +35,7 @@ WAITING_PER_TICK = PER_TICK // PER_CONNECTION // 2  # connections with requests 
 ROTATION = 7919  # a prime: no number of ready sockets divides it
 SWEPT = 64  # connections closed in a turn because their time is over
 ACCEPTS = 64  # connections accepted in a tick
+WITHOUT_ROOM = 0.02  # seconds until it is tried again to accept, where nothing can be closed
 LINGER = 2.0  # seconds a refused client has to stop sending
 STOP = 8.0  # seconds that requests under way have to end after SIGTERM
 GRACE = 0.2  # seconds in which requests already sent are still read after SIGTERM
@@ -210,6 +211,8 @@ class Server:
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._make_room(str(error.strerror))
+                    if not self.connections:  # all descriptors are somebody else's
+                        sleep(WITHOUT_ROOM)
                 return
             self.counters.accepted += 1
             control = listener is self.control

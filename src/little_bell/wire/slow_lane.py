@@ -117,7 +117,7 @@ class SlowLane:
             for number in list(self.intake.offered):
                 self._batch_is_over(number, 503, 0)
         for exchange in [one for one in self.exchanges if not (one.whole or one.answered)]:
-            self._close(exchange)
+            self._refuse(exchange, Refused(503, "the server stops", retry_after=5))
 
     def _offer(self, text: bytes, descriptor: int) -> None:
         socket.send_fds(self.channel, [text], [descriptor])
