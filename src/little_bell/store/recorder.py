@@ -1,5 +1,6 @@
 """The recorder: takes each tick's emails and hits, and holds what waits while the disk fails."""
 
+from time import monotonic
 from typing import NamedTuple
 
 from little_bell.errors import DataError, StoreError
@@ -138,10 +139,13 @@ class Recorder:
         """
         if self.reason is None or now < self.retry_at:
             return []
+        started = monotonic()
         try:
             written = self._settle() if self.must_reopen else self._write_waiting()
         except StoreError as error:
             self.degrade(error, now)
+            # A repair that writes a long WAL again, in vain, must not take most of the time.
+            self.retry_at += 4 * (monotonic() - started)
             return []
         self.retry_at = now
         return written

@@ -5,6 +5,7 @@ from socket import MSG_DONTWAIT, SHUT_WR, socket
 from typing import BinaryIO, cast
 
 from little_bell.wire.http import CONTINUE, MAX_HEAD, MAX_HEADERS, Reader, Request
+from little_bell.wire.listener import packed
 
 IN_MEMORY = 1 << 17  # bytes of a body that need no file
 RECEIVE = 1 << 16  # bytes read at once
@@ -17,7 +18,10 @@ class Exchange:
 
     def __init__(self, client: socket, message: bytes, now: float, seconds: float) -> None:
         """`message` is a request, whole or up to somewhere in its body; the rest may take so many
-        seconds and a second more for each SLOWEST bytes. `now` is monotonic seconds."""
+        seconds and a second more for each SLOWEST bytes. `now` is monotonic seconds.
+
+        Raises OSError where the client is gone already."""
+        self.peer = packed(client.getpeername())
         self.client = client
         # Handing over adds to a head that was within its limits.
         self.reader = Reader(0, lambda _request, _length: True, 2 * MAX_HEAD, 2 * MAX_HEADERS)

@@ -26,7 +26,6 @@ from little_bell.wire.bulk import UNDER_WAY
 from little_bell.wire.exchange import Exchange
 from little_bell.wire.handover import MAX_MESSAGE
 from little_bell.wire.http import Headers
-from little_bell.wire.listener import packed
 
 UPLOADS = 64  # bodies at once
 BEGIN = 1024  # bytes among which a body shows what it is
@@ -63,11 +62,17 @@ class Intake:
         self.numbers = count(1)
         self.offered: dict[int, Offered] = {}
 
-    def admit(self, exchanges: Collection[Exchange]) -> None:
-        """Raise Refused (503) where no other body can be taken now."""
-        if sum(one.body is not None for one in exchanges) >= UPLOADS:
-            raise Refused(503, "too many batches are under way", retry_after=5)
+    def admit(self, exchanges: Collection[Exchange]) -> Exchange | None:
+        """Make sure that another body can be taken; returns the upload that gives way to it: of too
+        many the slowest, so that those that stall do not keep others out. Raises Refused (503).
+        """
         self.bound(exchanges)
+        if sum(one.body is not None for one in exchanges) < UPLOADS:
+            return None
+        uploads = [one for one in exchanges if one.body and not (one.whole or one.answered)]
+        if not uploads:
+            raise Refused(503, "too many batches are under way", retry_after=5)
+        return min(uploads, key=lambda one: one.deadline)
 
     def bound(self, exchanges: Collection[Exchange]) -> None:
         """Raise Refused (503) where all bodies together are too large."""
@@ -116,8 +121,8 @@ class Intake:
                 emails = emails_of_list(tenant, body)
             else:
                 emails = iter((parse_email(tenant, body.read()),))
-            peer = packed(exchange.client.getpeername())
-            address = show(truncate(client_address(peer, headers, self.config.trusted_proxies)))
+            client = client_address(exchange.peer, headers, self.config.trusted_proxies)
+            address = show(truncate(client))
             with tempfile.TemporaryFile(dir=self.folder or ".") as file:
                 offset, total = prepare(file, tenant, emails, once, address)
                 number = next(self.numbers)

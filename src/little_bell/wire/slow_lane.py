@@ -100,7 +100,12 @@ class SlowLane:
             self._alone()
         elif descriptors:
             client = socket.socket(fileno=descriptors[0])
-            exchange = Exchange(client, message, monotonic(), self.config.request_seconds)
+            try:
+                exchange = Exchange(client, message, monotonic(), self.config.request_seconds)
+            except OSError:
+                client.close()
+                self._report("none", GONE)
+                return
             self.exchanges.add(exchange)
             self._guard(exchange)
         elif b"\n" in message:  # a request; there was no descriptor left for its socket
@@ -172,7 +177,9 @@ class SlowLane:
                 exchange.request = request
                 if reader.diverted:
                     self._route(exchange)
-                    self.intake.admit(self.exchanges)
+                    slowest = self.intake.admit(self.exchanges)
+                    if slowest is not None:
+                        self._refuse(slowest, Refused(408, "others were faster; try again"))
                     exchange.spool_body(self.intake.folder, self.intake.most(exchange))
                 else:
                     exchange.whole = True
