@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import bulk, disk, growth, latency, memory, startup, throughput
+from bench import bulk, disk, growth, latency, memory, pressure, startup, throughput
 from bench.errors import NotMeasuredError
 from bench.machine import describe
 from bench.plan import DEFAULT, FULL, QUICK, Plan
@@ -21,6 +21,7 @@ SECTIONS: dict[str, Callable[[Run], Section]] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
     "bulk": bulk.measure,
+    "pressure": pressure.measure,
     "memory": memory.measure,
     "startup": startup.measure,
     "growth": growth.measure,

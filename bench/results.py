@@ -7,7 +7,7 @@ from typing import NamedTuple
 from bench.budgets import Budget
 from bench.plan import Plan
 
-DIGITS = {"/s": 0, "": 0, "ms": 2, "s": 2, "x": 2, "MiB": 1, "bytes": 1, "%": 0}
+DIGITS = {"/s": 0, "": 0, "ms": 2, "s": 2, "x": 2, "MiB": 1, "MB": 1, "bytes": 1, "%": 0}
 HEADINGS = ("what", "median", "min .. max", "runs", "must", "aim", "met")
 
 HEAD = """\
