@@ -50,7 +50,9 @@ def open_writer(path: str, vfs: str | None = None, alone: bool = False) -> apsw.
         )
     # NOMUTEX: one thread uses it, and never two at once.
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX
-    connection = apsw.Connection(path, flags, vfs, statementcachesize=64)
+    # Each execution moves the driver's cache on by one: it has to hold those of a whole tick, else
+    # most statements are compiled anew in each (measured: 5 % of the time).
+    connection = apsw.Connection(path, flags, vfs, statementcachesize=256)
     if alone:  # before the first access: the index of the WAL is kept in this process
         connection.pragma("locking_mode", "exclusive")
     check_owner(connection)

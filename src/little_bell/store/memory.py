@@ -1,6 +1,5 @@
 """What the writer remembers between transactions, bounded, and true only after a commit."""
 
-from itertools import islice
 from typing import NamedTuple
 
 from little_bell.store.dictionary import Dictionary, Source
@@ -68,7 +67,9 @@ class Memory:
         )
         self.pending: Pending | None = None
         self.verdicts: dict[str, Verdict] = {}
+        # In two halves: once the newer one is full, the older one is forgotten.
         self.states: dict[tuple[int, int], EmailState] = {}
+        self.states_before: dict[tuple[int, int], EmailState] = {}
         self.clicks: dict[tuple[int, int], list[Click]] = {}  # newest last
         # (tenant, email): (hour, hits in it, seq of the capped row or 0)
         self.hot: dict[tuple[int, int], tuple[int, int, int]] = {}
@@ -82,27 +83,32 @@ class Memory:
             verdict = self.verdicts[user_agent] = classify_agent(user_agent)
         return verdict
 
+    def state(self, key: tuple[int, int]) -> EmailState | None:
+        """What became of an email that was hit of late."""
+        return self.states.get(key) or self.states_before.get(key)
+
+    def unknown(self, keys: set[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Those of some emails whose state has to be read."""
+        return keys.difference(self.states).difference(self.states_before)
+
     def forget(self, key: tuple[int, int]) -> None:
         """An email was changed by somebody else: read it again."""
         self.states.pop(key, None)
+        self.states_before.pop(key, None)
         self.clicks.pop(key, None)
 
     def committed(self, states: dict[tuple[int, int], EmailState]) -> None:
         """What the transaction learnt is true from now on; `states` are what it changed."""
-        known = self.states
-        for key, state in states.items():
-            known.pop(key, None)  # so that it stands among the last again
-            known[key] = state
-        if len(known) > STATES:
-            self.states = dict(islice(known.items(), len(known) - STATES // 2, None))
+        self.states.update(states)
+        if len(self.states) > STATES // 2:
+            self.states_before, self.states = self.states, {}
         for dictionary in (self.agents, self.links, self.campaigns):
             dictionary.committed()
 
     def rolled_back(self, states: dict[tuple[int, int], EmailState]) -> None:
         """What the transaction learnt was never so; `states` are what it changed."""
         for key in states:
-            self.states.pop(key, None)
-            self.clicks.pop(key, None)
+            self.forget(key)
             self.hot.pop(key, None)
         for dictionary in (self.agents, self.links, self.campaigns):
             dictionary.rolled_back()

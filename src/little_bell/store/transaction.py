@@ -10,6 +10,7 @@ from little_bell.store.projection import (
     EmailLink,
     EmailState,
     Figures,
+    StateRow,
     fresh_row,
     project_click,
     project_open,
@@ -55,6 +56,7 @@ class Transaction:
         "pending",
         "snapshots",
         "states",
+        "states_read",
     )
 
     def __init__(self, cursor: apsw.Cursor, memory: Memory, at: int) -> None:
@@ -66,6 +68,7 @@ class Transaction:
         self.snapshots: dict[int, Numbers] = {}  # of tenants, before
         self.created: list[Tenant] = []
         self.states: dict[tuple[int, int], EmailState] = {}  # those that change
+        self.states_read: dict[tuple[int, int], StateRow] = {}  # those that hits will need
         self.clicked: set[tuple[int, int]] = set()  # of states: also by clicks
         self.pairs: dict[tuple[int, int, int], EmailLink] = {}
         self.events: list[tuple[object, ...]] = []
@@ -118,14 +121,23 @@ class Transaction:
 
     # Hits
 
+    def read_states(self, hits: list[Hit]) -> None:
+        """Read what the emails of a tick's hits need, all at once (1.1 x)."""
+        keys = self.memory.unknown({(hit.tenant, hit.email) for hit in hits})
+        if keys:
+            for row in self.cursor.executemany(SQL["select_states"], sorted(keys)):
+                self.states_read[row[17], row[18]] = row[:17]
+
     def _state(self, tenant: int, email: int) -> EmailState | None:
         """What became of an email so far; None where it is gone."""
         key = (tenant, email)
         state = self.states.get(key)
         if state is None:
-            state = self.memory.states.get(key)
+            state = self.memory.state(key)
             if state is None:
-                row = self.cursor.execute(SQL["select_state"], key).fetchone()
+                row = self.states_read.pop(key, None)
+                if row is None:
+                    row = self.cursor.execute(SQL["select_state"], key).fetchone()
                 if row is None:
                     return None
                 state = EmailState(tenant, email, row)

@@ -100,6 +100,7 @@ class Writer:
         transaction = Transaction(self.cursor, self.memory, at)
         try:
             self.cursor.execute(SQL["begin"])
+            transaction.read_states(hits)
             written = Written(
                 [transaction.create(at, email) for email in emails],
                 [transaction.hit(hit) for hit in hits],

@@ -4,6 +4,7 @@ An address is `bytes` as packed by inet_pton: 4 bytes for IPv4, 16 for IPv6 (IPv
 become IPv4). A truncated one keeps its network part alone: 3 bytes (/24) or 6 (/48).
 """
 
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
@@ -109,6 +110,7 @@ def truncate(address: bytes) -> bytes:
     return address[:3] if len(address) == 4 else address[:6]
 
 
+@lru_cache(1024)
 def show(stored: bytes) -> str:
     """A stored address as text, the cut part as zeros: `192.168.1.0`, `2001:db8:1::`."""
     if len(stored) == 3:

@@ -39,6 +39,14 @@ SELECT created_at, campaign, flags, opens, machine_opens, clicks, machine_clicks
     first_click, last_click, first_machine_click, last_machine_click, head_open, head_click
 FROM states WHERE tenant = ? AND email = ?;
 
+-- name: select_states
+-- The same of many, each with its key behind it.
+SELECT created_at, campaign, flags, opens, machine_opens, clicks, machine_clicks,
+    first_open, last_open, first_machine_open, last_machine_open,
+    first_click, last_click, first_machine_click, last_machine_click, head_open, head_click,
+    tenant, email
+FROM states WHERE tenant = ? AND email = ?;
+
 -- name: update_state
 -- What became of one email, anew.
 UPDATE states
