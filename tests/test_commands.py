@@ -390,3 +390,97 @@ def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
 def test_a_number_of_ids_that_is_none(tmp_path: Path) -> None:
     ran: Any = run(tmp_path, "restore", "a", "--skip-ids", "many")
     assert (ran.returncode, list(tmp_path.iterdir())) == (1, [])
+
+
+# What a review found
+
+
+def test_a_backup_ends_although_commits_go_on(bell: Bell) -> None:
+    """A copy that began again after each commit would never end."""
+    body = "".join(f'{{"subject": "{n:0900}"}}\n' for n in range(20_000))
+    answer = bell.ask("POST", "/acme/emails", body, {"Content-Type": "application/x-ndjson"})
+    assert answer.status == 201
+    with Load(bell.port, Ledger(20_000), Emails(20_000), pause=0.001):
+        ran = run(bell.folder, "backup", "copy.db")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    agrees(bell.folder / "copy.db")
+
+
+def test_check_of_a_file_with_an_older_schema(bell: Bell) -> None:
+    traffic(bell, 10)
+    assert bell.stop() == 0
+    ruin(
+        bell.database,
+        "DROP TABLE pending",
+        "DROP TABLE idempotency",
+        "PRAGMA user_version = 1",
+    )
+    ran = run(bell.folder, "check")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    ran = run(bell.folder, "rebuild")
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_restore_where_the_database_is_gone_and_its_write_ahead_log_is_not(bell: Bell) -> None:
+    traffic(bell, 20)
+    assert run(bell.folder, "backup", "copy.db").returncode == 0
+    traffic(bell, 7)
+    bell.kill()
+    assert Path(f"{bell.database}-wal").stat().st_size > 0
+    bell.database.unlink()
+    assert run(bell.folder, "restore", "copy.db", "--skip-ids=7").returncode == 0
+    bell.start()
+    assert bell.rows("SELECT count(*) FROM emails") == [(20,)]
+    assert bell.create() == 28
+    agrees(bell.database)
+
+
+def test_what_was_there_before_a_restore_is_one_whole_file(bell: Bell) -> None:
+    traffic(bell, 20)
+    assert run(bell.folder, "backup", "copy.db").returncode == 0
+    traffic(bell, 7)
+    later = dump(bell.database)
+    bell.kill()
+    ran = run(bell.folder, "restore", "copy.db")
+    [kept] = [line.split()[-1] for line in ran.stdout.splitlines() if line.startswith("what")]
+    assert not Path(f"{kept}-wal").exists()
+    bell.start()  # and writes nothing into it
+    bell.create()
+    assert dump(Path(kept)) == later
+
+
+def test_backup_leaves_databases_of_others_alone(
+    bell: Bell, start_bell: Callable[..., Bell]
+) -> None:
+    other = start_bell()
+    other.create()
+    before = dump(other.database)
+    foreign = sqlite3.connect(bell.folder / "mine.db")
+    foreign.execute("CREATE TABLE mine (x)")
+    foreign.close()
+    for target in (str(other.database), "mine.db"):
+        ran = run(bell.folder, "backup", target)
+        assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), target
+    assert dump(other.database) == before
+
+
+def test_files_of_commands_that_were_killed_go_with_the_next(bell: Bell) -> None:
+    traffic(bell, 3)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    stale = bell.database.parent / f".little-bell-{gone.pid}-x"
+    ours = bell.database.parent / f".little-bell-{os.getpid()}-x"
+    for path in (stale, ours):
+        path.write_text("x")
+    assert run(bell.folder, "check").returncode == 0
+    assert (stale.exists(), ours.exists()) == (False, True)
+
+
+def test_corrections_of_any_size_come_through(start_bell: Callable[..., Bell]) -> None:
+    bell = start_bell(MAX_BODY_BYTES="1024")
+    traffic(bell)
+    before = dump(bell.database)
+    ruin(bell.database, *DAMAGES)
+    assert run(bell.folder, "rebuild").returncode == 0
+    agrees(bell.database)
+    assert dump(bell.database)["states"] == before["states"]

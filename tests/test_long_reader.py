@@ -388,3 +388,25 @@ def test_what_waits_is_written_though_every_turn_is_full(filled: Callable[[int],
         recorder.retry(float(turns))
     assert recorder.reason is None, f"{recorder.events_waiting} still wait"
     assert recorder.dropped == 0
+
+
+def test_what_was_moved_is_not_undone_by_a_crash_before_the_next_commit(
+    filled: Callable[[int], Filled], tmp_path: Path
+) -> None:
+    """A checkpoint leaves the old WAL valid until a commit begins the new one: a part of it would
+    be played into a newer database."""
+    store = filled(SMALLEST)
+    store.write(2)
+    with reading_beside(store.database):
+        store.write(12_000)
+    store.checkpointer.ask()
+    for _ in range(60):  # turns of an idle server
+        store.step()
+        store.checkpointer.wait()
+    assert store.writer.wal_pages < 10, "the WAL was not moved"
+    [(events,)] = store.writer.connection.execute("SELECT count(*) FROM events").fetchall()
+    copy_database(store.database, tmp_path / "crashed" / "tracking.db")
+    crashed = apsw.Connection(str(tmp_path / "crashed" / "tracking.db"))
+    with closing(crashed):
+        assert crashed.execute("SELECT count(*) FROM events").fetchall() == [(events,)]
+        check_agreement(crashed)

@@ -191,10 +191,10 @@ SETTINGS = (
     Setting(
         "MAX_BULK_BYTES",
         "67108864",
-        whole(1 << 16, 1 << 32),
+        whole(1 << 16, 1 << 28),
         "size of one request's body of many emails (NDJSON)",
     ),
-    Setting("MAX_CONNECTIONS", "10000", whole(16, 1_000_000), "open connections"),
+    Setting("MAX_CONNECTIONS", "10000", whole(16, 100_000), "open connections"),
     Setting("IDLE_SECONDS", "75", seconds, "a connection without a request is closed after it"),
     Setting("REQUEST_SECONDS", "15", seconds, "time a request may take to arrive"),
     Setting(

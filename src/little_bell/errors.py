@@ -42,9 +42,10 @@ class Refused(LittleBellError):  # noqa: N818 - a verdict on a request, not an e
 
 
 class StoreError(LittleBellError):
-    """The disk or the database failed; nothing of the transaction was kept.
+    """The disk or the database failed; unless `reopen` is true nothing of the transaction was kept.
 
-    `reopen` is true when the connection cannot be trusted any more (an I/O error, a failed sync).
+    If it is, the connection cannot be trusted any more (an I/O error, a failed sync), and whether
+    the transaction was kept shows when the file is opened again.
     """
 
     def __init__(self, reason: str, reopen: bool = False) -> None:

@@ -2,31 +2,25 @@
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Iterator
 from time import gmtime, strftime, time
 
 from little_bell.errors import LittleBellError
 from little_bell.ops.check import Say, quiet
-from little_bell.store.copy import copied, damage, keep_ids
+from little_bell.ops.side_file import side_file
+from little_bell.store.copy import copied, damage, fold, keep_ids
+from little_bell.store.database import APPLICATION_ID
 from little_bell.store.lock import Lock
 
 
-@contextlib.contextmanager
-def replaced(target: str) -> Iterator[str]:
-    """A new file that takes the place of `target` at the end, whole and synced, or never."""
-    folder = os.path.dirname(target) or "."
-    descriptor, name = tempfile.mkstemp(prefix=".little-bell-", dir=folder)  # mode 0600
-    os.close(descriptor)
-    try:
-        yield name
-        with open(name, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(name, target)
-        sync_folder(folder)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+def put(name: str, target: str) -> None:
+    """Give a synced file the place of `target`."""
+    os.replace(name, target)
+    sync_folder(os.path.dirname(target) or ".")
+
+
+def sync_file(name: str) -> None:
+    with open(name, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: str) -> None:
@@ -46,8 +40,11 @@ def refuse_foreign(target: str, database: str) -> None:
     if not os.path.isfile(target):
         raise LittleBellError(f"{target} is no file")
     with open(target, "rb") as file:
-        if os.path.getsize(target) and not file.read(16) == b"SQLite format 3\0":
-            raise LittleBellError(f"{target} is another program's: name another file")
+        head = file.read(72)
+    if head and int.from_bytes(head[68:72], "big") != APPLICATION_ID:
+        raise LittleBellError(f"{target} is another program's: name another file")
+    if os.path.exists(target + "-wal") or os.path.exists(target + ".lock"):
+        raise LittleBellError(f"{target} is the database of a server: name another file")
 
 
 def backup(database: str, target: str, say: Say = quiet) -> int:
@@ -56,11 +53,13 @@ def backup(database: str, target: str, say: Say = quiet) -> int:
     Raises LittleBellError, StoreError, OSError; then `target` is as it was.
     """
     refuse_foreign(target, database)
-    with replaced(target) as name:
+    with side_file(os.path.dirname(target)) as name:
         with copied(database, name, say("copying")) as copy:
             problems = damage(copy)
         if problems:
             raise LittleBellError(f"{database} is damaged ({problems[0]}): nothing was written")
+        sync_file(name)
+        put(name, target)
     return os.path.getsize(target)
 
 
@@ -76,27 +75,34 @@ def restore(source: str, database: str, skip: int = 0, say: Say = quiet) -> tupl
     os.makedirs(os.path.dirname(database) or ".", exist_ok=True)
     lock = Lock(database)
     try:
-        with replaced(database) as name:
+        with side_file(os.path.dirname(database)) as name:
             with copied(source, name, say("copying")) as copy:
                 problems = damage(copy)
                 if problems:
                     raise LittleBellError(f"{source} is damaged ({problems[0]})")
                 known = keep_ids(copy, database, skip) is not None
+            sync_file(name)
             kept = set_aside(database)
+            put(name, database)
         return kept, known
     finally:
         lock.release()
 
 
 def set_aside(database: str) -> str | None:
-    """Give a database a second name, and its write-ahead log the name that belongs to it: left
-    where it is, the log would be played into the database that comes."""
-    if not os.path.exists(database):
-        return None
+    """Give a database a second name, as one file that holds everything of it.
+
+    The write-ahead log of one that cannot be read goes along under the name that belongs to it,
+    also where the database itself is gone: left where it is, it would be played into the one that
+    comes.
+    """
     kept = f"{database}.{strftime('%Y%m%dT%H%M%SZ', gmtime(time()))}"
-    os.link(database, kept)
+    there = os.path.exists(database)
+    if there:
+        fold(database)
+        os.link(database, kept)
     with contextlib.suppress(FileNotFoundError):
         os.rename(database + "-wal", kept + "-wal")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(database + "-shm")
-    return kept
+    return kept if there else None

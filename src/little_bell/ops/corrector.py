@@ -32,7 +32,6 @@ def corrector(path: str, call: Call) -> Iterator[Callable[[list[Correction]], in
             try:
                 yield lambda corrections: write(writer, corrections)
             finally:
-                writer.checkpoint("truncate")
                 writer.close()
         finally:
             lock.release()
@@ -52,7 +51,10 @@ def ask(path: str, call: Call, corrections: list[Correction]) -> int:
         status, answer = call(path, "POST", "/corrections", body)
         if status == 200:
             return int(json.loads(answer)["moved"])
-        if status not in (409, 503):
+        if status == 503:  # perhaps it was written all the same: the next recount will see
+            sleep(PAUSE)
+            return len(corrections)
+        if status != 409:
             break
         sleep(PAUSE)
     raise LittleBellError(f"the server refused corrections: {answer.decode('utf-8').strip()}")

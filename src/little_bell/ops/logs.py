@@ -87,6 +87,16 @@ class Log:
         }
         self.lines.append(json.dumps(line, ensure_ascii=False) + "\n")
 
+    def fault(self, message: str, error: Exception) -> None:
+        """A fault of ours, with its trace."""
+        try:
+            import traceback
+
+            trace = "".join(traceback.format_exception(error))
+        except OSError:  # no descriptor is left to read the module
+            trace = ""
+        self.write(ERROR, message, error=repr(error), trace=trace)
+
     def event(self, stamp: str, message: str, tenant: str, email: int, address: str) -> None:
         """The line of an open, a click or a created email. Nothing in it needs quoting."""
         self.lines.append(

@@ -26,7 +26,7 @@ def write_batch(file: BinaryIO, emails: Iterable[NewEmail]) -> tuple[int, dict[s
             position = positions.setdefault(email.campaign, len(positions))
             campaigns[email.campaign] = campaigns.get(email.campaign, 0) + 1
         row = (email.subject, email.recipient, email.metadata, position)
-        length = sum(len(text) for text in row[:3] if isinstance(text, str))
+        length = sum(len(text.encode("utf-8")) for text in row[:3] if isinstance(text, str))
         if piece and (len(piece) == ROWS or size + length > BYTES):
             write_line(file, piece)
             piece, size = [], 0

@@ -77,6 +77,8 @@ class Checkpointer:
         elif self.past:  # it began anew
             self.past, self.long = False, True
         if self.long:
+            if not self.writer.wal_pages:
+                self.writer.probe()  # a commit, so that it may be cut
             self._cut()
         if self.running or not self.writer.wal_pages:
             return
@@ -146,7 +148,12 @@ class Checkpointer:
 
     def _cut(self) -> None:
         """Shorten the file of a WAL that began anew, a piece a turn: cut at once, 500 MB take
-        150 ms. What is cut off lies far behind the newest page, and nobody reads it."""
+        150 ms.
+
+        Not before a commit stands in the new one: a checkpoint alone leaves the old one valid, and
+        after a crash a part of it would be played into a database that is newer. Behind a commit
+        all older pages are void, and nobody reads them.
+        """
         path = self.writer.path + "-wal"
         try:
             size = os.stat(path).st_size

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import apsw
 
 from little_bell.errors import StartError, StoreError
-from little_bell.store.database import check_owner, migrate, open_reader, store_error
+from little_bell.store.database import check_owner, open_reader, open_writer, store_error
 from little_bell.store.statements import load
 
 SQL = load("copy.sql")
@@ -36,10 +36,15 @@ def copied(source: str, target: str, progress: Progress = silent) -> Iterator[ap
         try:
             check_owner(reader)
             copy = apsw.Connection(target)
-            with reader, copy.backup("main", reader, "main") as backup:
+            with reader:
+                # A read begins the transaction; without one each step would have its own, and a
+                # commit between two of them would make the copy begin again.
+                reader.execute(SQL["read"]).fetchall()
+                backup = copy.backup("main", reader, "main")
                 while not backup.done:
                     backup.step(PAGES)
                     progress(backup.page_count - backup.remaining, backup.page_count)
+                backup.close()
             copy.pragma("journal_mode", "delete")
         finally:
             reader.close()
@@ -51,11 +56,6 @@ def copied(source: str, target: str, progress: Progress = silent) -> Iterator[ap
         raise store_error(error) from error
     finally:
         copy.close()
-
-
-def upgrade(copy: apsw.Connection) -> None:
-    """Bring a copy to the schema of this program, so that it can be counted. Raises apsw errors."""
-    migrate(copy)
 
 
 def damage(connection: apsw.Connection) -> list[str]:
@@ -72,7 +72,7 @@ def keep_ids(copy: apsw.Connection, current: str, skip: int) -> int | None:
     """Let no id be handed out again that the database `current` handed out, where that can be
     read; and skip so many ids besides. Returns how many tenants `current` has, or None.
     """
-    tenants: list[tuple[str, int, int]] | None = None
+    tenants: list[tuple[str, int, int, int]] | None = None
     with contextlib.suppress(apsw.Error, StartError):
         reader = open_reader(current)
         try:
@@ -81,8 +81,22 @@ def keep_ids(copy: apsw.Connection, current: str, skip: int) -> int | None:
         finally:
             reader.close()
     with copy:
-        for name, created_at, last_email in tenants or []:
+        for name, created_at, last_email, last_seq in tenants or []:
             copy.execute(SQL["add_tenant"], (name, created_at))
-            copy.execute(SQL["raise_last_email"], (name, last_email))
+            copy.execute(SQL["raise_last_numbers"], (name, last_email, last_seq))
         copy.execute(SQL["unscoped_skip_emails"], (skip,))
     return None if tenants is None else len(tenants)
+
+
+def fold(path: str) -> bool:
+    """Bring everything of a database that nobody uses into its one file; false where it cannot be
+    read."""
+    try:
+        connection = open_writer(path, alone=True)
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        finally:
+            connection.close()
+    except (apsw.Error, StartError):
+        return False
+    return True

@@ -8,7 +8,6 @@ from little_bell.store.statements import load
 from little_bell.store.transaction import Transaction
 
 WRITE = load("write.sql")
-DELETE = load("recount.sql")["delete_email_link"]
 
 
 class Corrections(Job):
@@ -53,7 +52,7 @@ class Corrections(Job):
         if (None if row is None else list(row)) != correction.stored:
             self.moved += 1
         elif correction.right is None:
-            cursor.execute(DELETE, correction.key)
+            cursor.execute(WRITE["delete_email_link"], correction.key)
         else:
             cursor.execute(WRITE["upsert_email_link"], (*correction.key, *correction.right))
 

@@ -70,6 +70,8 @@ class Recorder:
             if self.must_reopen:
                 self.doubted = list(hits)
                 return Recorded(False, NOTHING)
+        elif job is not None:
+            job.failed(StoreError(self.reason))
         for hit in hits:
             if self.waiting_size + hit.size > self.limit:
                 self.dropped += 1
@@ -110,26 +112,40 @@ class Recorder:
         try:
             return self.writer.write(at, emails, hits, job)
         except DataError as error:
-            if job is not None:
-                job.failed(error)
-                return self._write(at, emails, hits)
             good_emails = [email for email in emails if self.writer.accepts(at, [email], [])]
             good_hits = [hit for hit in hits if self.writer.accepts(at, [], [hit])]
-        self.refused += len(emails) + len(hits) - len(good_emails) - len(good_hits)
-        try:
-            written = self.writer.write(at, good_emails, good_hits)
-        except StoreError as error:
-            if not error.reopen:
-                raise
-            self.must_reopen = True
-            known = self.writer.reopen()
-            self.must_reopen = False
-            written = known or self.writer.write(at, good_emails, good_hits)
+            refused = len(emails) + len(hits) - len(good_emails) - len(good_hits)
+            if job is not None and not refused:
+                job.failed(error)
+                return self._write(at, emails, hits)
+        self.refused += refused
+        written = self._write_good(at, good_emails, good_hits, job)
         made, judged = iter(written.emails), iter(written.classes)
         return Written(
             [next(made) if email in good_emails else REFUSED for email in emails],
             [next(judged) if hit in good_hits else GONE for hit in hits],
         )
+
+    def _write_good(
+        self, at: int, emails: list[NewEmail], hits: list[Hit], job: Job | None
+    ) -> Written:
+        """Write what the database accepted before; after an I/O error once more."""
+        try:
+            return self.writer.write(at, emails, hits, job)
+        except DataError as error:
+            if job is None:
+                raise
+            job.failed(error)
+            return self._write_good(at, emails, hits, None)
+        except StoreError as error:
+            if not error.reopen:
+                raise
+            if job is not None:
+                job.failed(error)
+        self.must_reopen = True
+        known = self.writer.reopen()
+        self.must_reopen = False
+        return known or self.writer.write(at, emails, hits)
 
     def retry(self, now: float) -> list[tuple[Hit, int]]:
         """Look whether the disk is back and write one batch of what waits.

@@ -70,8 +70,8 @@ class Recount:
 
     def _emails(self) -> Iterator[Correction]:
         pending = [Pending(*row) for row in self.connection.execute(PENDING)]
-        events = Groups(self._rows("unscoped_events"))
-        links = Groups(self._rows("unscoped_email_links"))
+        events = Groups(self._rows("unscoped_events"), keep=False)
+        links = Groups(self._rows("unscoped_email_links"), keep=True)
         for row in self._rows("unscoped_states"):
             tenant, email, *values = row
             self.emails += 1
@@ -149,7 +149,9 @@ class Recount:
 class Groups:
     """Rows in the order of their emails, taken email by email."""
 
-    def __init__(self, rows: Iterator[tuple[Any, ...]]) -> None:
+    def __init__(self, rows: Iterator[tuple[Any, ...]], keep: bool) -> None:
+        """`keep`: rows that nobody asks for are wanted in the end, not their number alone."""
+        self.keep = keep
         self.groups = groupby(rows, EMAIL)
         self.ahead: tuple[Any, list[tuple[Any, ...]]] | None = None
         self.left: list[tuple[Any, ...]] = []  # rows of emails that were never asked for
@@ -168,9 +170,11 @@ class Groups:
             (found_key, rows), self.ahead = self.ahead, None
             if found_key == key:
                 return rows
-            self.left += rows
+            self.skipped += len(rows)
+            if self.keep:
+                self.left += rows
 
     def rest(self) -> int:
         """Read to the end; how many rows nobody asked for."""
         self.of((1 << 63, 0))
-        return len(self.left)
+        return self.skipped

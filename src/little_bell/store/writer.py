@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import apsw
 
-from little_bell.errors import DataError
+from little_bell.errors import DataError, StartError, StoreError
 from little_bell.store.database import MIGRATIONS, migrate, open_writer, store_error
 from little_bell.store.idempotency import Created, find
 from little_bell.store.job import Job
@@ -113,8 +113,10 @@ class Writer:
         except DRIVER_ERRORS as error:
             self._roll_back(transaction)
             raise store_error(error) from error
-        except BaseException:
+        except BaseException as error:
             self._roll_back(transaction)
+            if job is not None and isinstance(error, Exception):  # the hits' turn comes without it
+                raise DataError(f"a job failed: {error!r}") from error
             raise
         self.attempt = None
         self.memory.committed(transaction.states)
@@ -198,6 +200,9 @@ class Writer:
             self._read_tenants()
         except apsw.Error as error:
             raise store_error(error) from error
+        except StartError as error:  # the file is another one now
+            raise StoreError(str(error), reopen=True) from error
+        self.wal_pages = 0
         attempt, self.attempt = self.attempt, None
         if attempt is None:
             return None

@@ -63,8 +63,8 @@ class Bulk:
         from little_bell.store.batch_file import read_pieces, read_plan
 
         file = open(arrival.descriptor, "rb")  # noqa: SIM115 - kept with the entry
-        plan, address = read_plan(file, arrival.offset)
         try:
+            plan, address = read_plan(file, arrival.offset)
             known = None
             if plan.once is not None:
                 known = self.created_before(plan.tenant, plan.once, now_ms)
@@ -78,6 +78,8 @@ class Bulk:
                 return
         except Refused as refused:
             status, first = refused.status, 0
+        except (OSError, ValueError):  # the file cannot be read
+            status, first = 503, 0
         file.close()
         self.tell(arrival.number, status, first)
 
@@ -154,7 +156,8 @@ class Bulk:
         )
 
     def abandon(self) -> None:
-        """The slow lane is gone, and with it whoever waits for an answer: nothing is created."""
+        """The slow lane is gone, and with it whoever waits for an answer: what does not exist yet
+        never will."""
         for entry in self.queue:
             entry.file.close()
         self.queue.clear()

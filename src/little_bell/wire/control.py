@@ -59,7 +59,7 @@ def call(database: str, method: str, path: str, body: bytes | None = None) -> tu
         connection.request(method, path, body)
         answer = connection.getresponse()
         return answer.status, answer.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise LittleBellError(f"no Little Bell is running on {database} ({error})") from None
     finally:
         connection.close()

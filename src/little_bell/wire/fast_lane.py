@@ -6,7 +6,7 @@ from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING
 
 from little_bell.config import NO_TENANT, Config, is_tenant
-from little_bell.errors import Refused
+from little_bell.errors import DataError, Refused
 from little_bell.ops.health import Health
 from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.metrics import Counters
@@ -362,7 +362,9 @@ class FastLane:
         if self.correcting is not None:
             raise Refused(409, "another correction is under way", retry_after=1)
         value = read_json(request.body, "the body")
-        if not isinstance(value, list):
+        if not isinstance(value, list) or any(
+            not isinstance(row, list) or len(row) != len(Correction._fields) for row in value
+        ):
             raise Refused(400, "the body is not a list of corrections")
         job = Corrections([Correction(*row) for row in value])
         self.correcting = Correcting(request, job)
@@ -375,5 +377,6 @@ class FastLane:
             members = {"moved": correcting.job.moved}
             correcting.answer = self.replies.json(request, "correct", 200, members)
         else:
-            refused = Refused(503, str(error), retry_after=1)
+            status = 400 if isinstance(error, DataError) else 503
+            refused = Refused(status, str(error), retry_after=1)
             correcting.answer = self.replies.refuse(request, "correct", refused, None)

@@ -14,7 +14,7 @@ from time import monotonic, perf_counter, sleep
 from little_bell.config import Config
 from little_bell.errors import Refused, StoreError
 from little_bell.ops.health import HELD
-from little_bell.ops.logs import ERROR, INFO, WARN
+from little_bell.ops.logs import INFO, WARN
 from little_bell.wire.connection import Connection
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane
@@ -36,6 +36,7 @@ ROTATION = 7919  # a prime: no number of ready sockets divides it
 SWEPT = 64  # connections closed in a turn because their time is over
 ACCEPTS = 64  # connections accepted in a tick
 WITHOUT_ROOM = 0.02  # seconds until it is tried again to accept, where nothing can be closed
+CONTROL_BODY = 1 << 20  # bytes of what a command sends
 LINGER = 2.0  # seconds a refused client has to stop sending
 STOP = 8.0  # seconds that requests under way have to end after SIGTERM
 GRACE = 0.2  # seconds in which requests already sent are still read after SIGTERM
@@ -98,22 +99,13 @@ class Server:
 
     def _failed(self, error: Exception) -> None:
         """Log a fault of ours; whoever waited for that turn is closed without an answer."""
-        self._log_fault("A turn failed", error)
+        self.lane.log.fault("A turn failed", error)
         self.lane.forget_tick()
         self.touched.clear()
         self.more.clear()
         for connection in list(self.connections):
             if connection.out or connection.hand_over is not None or connection.reader.buffer:
                 self._drop(connection)
-
-    def _log_fault(self, message: str, error: Exception) -> None:
-        try:
-            import traceback
-
-            trace = "".join(traceback.format_exception(error))
-        except OSError:  # no descriptor is left to read the module
-            trace = ""
-        self.lane.log.write(ERROR, message, error=repr(error), trace=trace)
 
     def turn(self, timeout: float) -> None:
         """One tick."""
@@ -216,7 +208,8 @@ class Server:
                 return
             self.counters.accepted += 1
             control = listener is self.control
-            reader = Reader(self.config.max_body_bytes, None if control else self.lane.diverts)
+            divert = None if control else self.lane.diverts
+            reader = Reader(CONTROL_BODY if control else self.config.max_body_bytes, divert)
             connection = Connection(sock, packed(address), reader, control)
             connection.number = self.counters.accepted
             connection.deadline = self.idle_deadline
@@ -290,7 +283,7 @@ class Server:
             try:
                 outcome = lane.handle(request, connection.peer, connection.control)
             except Exception as error:  # a fault of ours costs one request, not the bell
-                self._log_fault("A request failed", error)
+                self.lane.log.fault("A request failed", error)
                 self._refuse(connection, BadRequest(500, "this failed; the log says why"))
                 break
             if outcome is None:
@@ -392,7 +385,10 @@ class Server:
             listener.close()
         idle_from = monotonic() + GRACE
         while (self.connections or lane.bulk.queue) and monotonic() < self.stop_at:
-            self.turn(0.05 if lane.bulk.job(monotonic()) is None else 0.0)
+            try:
+                self.turn(0.05 if lane.bulk.job(monotonic()) is None else 0.0)
+            except Exception as error:
+                self._failed(error)
             if monotonic() >= idle_from:
                 for connection in [one for one in self.connections if one.idle]:
                     self._drop(connection)

@@ -153,7 +153,7 @@ class SlowLane:
                 self._close(exchange)
         elif exchange.out:
             self._send(exchange)
-        else:
+        elif not exchange.answered:  # it may be since this turn began
             self._receive(exchange)
 
     def _receive(self, exchange: Exchange) -> None:

@@ -1,10 +1,14 @@
--- name: unscoped_last_emails
--- The last ids that were handed out.
-SELECT name, created_at, last_email FROM tenants;
+-- name: read
+-- Begins a read transaction.
+SELECT count(*) FROM sqlite_schema;
 
--- name: raise_last_email
--- Ids that were handed out since a backup are not used again.
-UPDATE tenants SET last_email = max(last_email, ?2) WHERE name = ?1;
+-- name: unscoped_last_emails
+-- The last numbers that were handed out.
+SELECT name, created_at, last_email, last_seq FROM tenants;
+
+-- name: raise_last_numbers
+-- What was handed out since a backup is not used again.
+UPDATE tenants SET last_email = max(last_email, ?2), last_seq = max(last_seq, ?3) WHERE name = ?1;
 
 -- name: unscoped_skip_emails
 -- The same where nobody knows how many there were.

@@ -35,7 +35,3 @@ WHERE NOT EXISTS (SELECT 1 FROM states AS s WHERE s.tenant = e.tenant AND s.emai
 SELECT name FROM tenants AS t
 WHERE last_seq < (SELECT ifnull(max(seq), 0) FROM events AS e WHERE e.tenant = t.tenant)
     OR last_email < (SELECT ifnull(max(email), 0) FROM states AS s WHERE s.tenant = t.tenant);
-
--- name: delete_email_link
--- No click of the log is behind it.
-DELETE FROM email_links WHERE tenant = ? AND email = ? AND link = ?;

@@ -183,3 +183,7 @@ DELETE FROM idempotency WHERE number IN (
     SELECT number FROM (SELECT number, at FROM idempotency ORDER BY number LIMIT ?3)
     WHERE at NOT BETWEEN ?1 AND ?2
 );
+
+-- name: delete_email_link
+-- No click of the log is behind it.
+DELETE FROM email_links WHERE tenant = ? AND email = ? AND link = ?;
