@@ -145,7 +145,8 @@ def rebuild(config: Config, _values: dict[str, str], _argument: str) -> int:
         done = run(path, correct, task)
     for problem in done.problems:
         say(problem)
-    say(f"{done.corrected:,} rows corrected; {done.rounds} recounts")
+    times = "once" if done.rounds == 1 else f"{done.rounds} times"
+    say(f"{done.corrected:,} rows corrected; counted {times}")
     return FAILED if done.problems else 0
 
 
@@ -222,7 +223,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return command.run(Config(values), values, argument)
     except StartError as error:
-        sys.stderr.write(f"little-bell: cannot start: {error}\n")
+        what = "cannot start: " if command.name == "serve" else ""
+        sys.stderr.write(f"little-bell: {what}{error}\n")
         return CANNOT_START
     except LittleBellError as error:
         sys.stderr.write(f"little-bell: {error}\n")
