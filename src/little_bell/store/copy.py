@@ -1,7 +1,7 @@
 """Consistent copies of a database that others go on writing: for backups, checks and recounts.
 
-One read transaction lasts as long as the copying (1.4 s for 410 MB, as measured); the write-ahead log
-cannot begin anew meanwhile. Nothing of the fast lane is needed.
+One read transaction lasts as long as the copying (1.4 s for 410 MB, as measured); the write-ahead
+log cannot begin anew meanwhile. Nothing of the fast lane is needed.
 """
 
 import contextlib
