@@ -182,7 +182,10 @@ def wait_until(condition: Callable[[], object], timeout: float = 20) -> None:
 
 def dump(database: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table."""
-    tables = [name for (name,) in read_rows(database, "SELECT name FROM sqlite_schema")]
+    tables = [
+        name
+        for (name,) in read_rows(database, "SELECT name FROM sqlite_schema WHERE type = 'table'")
+    ]
     return {
         name: list(read_rows(database, f"SELECT * FROM {name} ORDER BY 1, 2"))
         for name in tables

@@ -413,6 +413,15 @@ def test_check_of_a_file_with_an_older_schema(bell: Bell) -> None:
         bell.database,
         "DROP TABLE pending",
         "DROP TABLE idempotency",
+        "DROP TABLE days",
+        "DROP TABLE balances",
+        "DROP TABLE unfinished",
+        "DROP INDEX emails_by_recipient",
+        "DROP INDEX states_by_campaign",
+        "ALTER TABLE events DROP COLUMN client",
+        "ALTER TABLE tenants DROP COLUMN rules",
+        "DELETE FROM figures WHERE scope = 3",
+        "UPDATE events SET rules = 1",
         "PRAGMA user_version = 1",
     )
     ran = run(bell.folder, "check")

@@ -298,11 +298,14 @@ def recount(store: Store, tenant: int = 1) -> dict[Key, list[int]]:
     def add(scope: int, id_: int, moment: int, column: int) -> None:
         totals.setdefault((scope, id_, moment // 900_000), [0] * 8)[column] += 1
 
-    events = store.rows("SELECT email, kind, at, link, class FROM events WHERE tenant = ?", tenant)
+    query = "SELECT email, kind, at, link, class, client FROM events WHERE tenant = ?"
+    events = store.rows(query, tenant)
+    for _, kind, moment, _, class_, client in events:
+        add(3, client, moment, (1 if kind == 0 else 5) + int(class_ == 2))
     emails = "SELECT email, created_at, campaign FROM states WHERE tenant = ?"
     for email, created_at, campaign in store.rows(emails, tenant):
         scopes = [(0, 0)] + ([(1, campaign)] if campaign else [])
-        mine = [event[1:] for event in events if event[0] == email]
+        mine = [event[1:5] for event in events if event[0] == email]
         opened = [moment for kind, moment, _, class_ in mine if kind == 0 and class_ != 2]
         clicked = [
             (moment, link) for kind, moment, link, class_ in mine if kind == 1 and class_ != 2
@@ -325,6 +328,14 @@ def recount(store: Store, tenant: int = 1) -> dict[Key, list[int]]:
         for link in {link for _, link in clicked}:
             add(2, link, min(moment for moment, of in clicked if of == link), 7)
     return totals
+
+
+def days_apart(store: Store) -> list[tuple[Any, ...]]:
+    """Days that are not the sum of their buckets."""
+    sums = ", ".join(f"sum({column}) AS {column}" for column in COLUMNS.split(", "))
+    by_day = f"SELECT scope, id, bucket / 96 AS day, {sums} FROM figures GROUP BY 1, 2, 3"
+    days = f"SELECT scope, id, day, {COLUMNS} FROM days"
+    return store.rows(f"{by_day} EXCEPT {days}") + store.rows(f"{days} EXCEPT {by_day}")
 
 
 def bursts(store: Store) -> set[int]:
@@ -370,6 +381,7 @@ def test_figures_and_two_recounts_agree(tmp_path: Path, ticks: list[list[tuple[A
             if any(row)
         }
         assert stored == recount(store)
+        assert days_apart(store) == []
         counted = Recount(store.writer.connection)
         assert (list(counted), counted.problems) == ([], [])
         summed = [row for (scope, _, _), row in stored.items() if scope == 0]

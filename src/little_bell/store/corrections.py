@@ -1,9 +1,11 @@
 """Corrections: rows that a recount found wrong, put right while opens go on."""
 
+from typing import Any
+
 from little_bell.errors import StoreError
 from little_bell.store.job import Job
 from little_bell.store.projection import BUCKET
-from little_bell.store.recount import EMAIL_LINK, FIGURE, STATE, Correction
+from little_bell.store.recount import DAYS, EMAIL_LINK, EVENT, FIGURE, MARK, STATE, Correction
 from little_bell.store.statements import load
 from little_bell.store.transaction import Transaction
 
@@ -21,22 +23,44 @@ class Corrections(Job):
 
     def step(self, transaction: Transaction) -> None:
         self.moved = 0
+        days: list[tuple[Any, ...]] = []
         for correction in self.corrections:
-            table, key = correction.table, correction.key
+            table, key, right = correction.table, correction.key, correction.right
             if table == FIGURE:
                 tenant, scope, id_, bucket = key
-                for column, n in enumerate(correction.right or []):
+                for column, n in enumerate(right or []):
                     transaction.figures.add(tenant, scope, id_, bucket * BUCKET, column, n)
-            elif (key[0], key[1]) in transaction.states:  # hit in this very tick
-                self.moved += 1
-            elif table == STATE:
-                self._state(transaction, correction)
-            elif table == EMAIL_LINK:
-                self._email_link(transaction, correction)
+            elif table == DAYS:
+                days.append((*key, *(right or [])))
+            elif table == MARK:
+                transaction.cursor.execute(WRITE["unscoped_mark_judged"], right)
             else:
-                raise ValueError(f"there is no table {table!r}")
-            if table != FIGURE:
-                transaction.memory.forget((key[0], key[1]))
+                self._of_email(transaction, correction)
+        if days:
+            transaction.cursor.executemany(WRITE["add_days"], days)
+
+    def _of_email(self, transaction: Transaction, correction: Correction) -> None:
+        table, key = correction.table, (correction.key[0], correction.key[1])
+        if key in transaction.states:  # hit in this very tick
+            self.moved += 1
+        elif table == EVENT:
+            self._event(transaction, correction)
+        elif table == STATE:
+            self._state(transaction, correction)
+        elif table == EMAIL_LINK:
+            self._email_link(transaction, correction)
+        else:
+            raise ValueError(f"there is no table {table!r}")
+        transaction.memory.forget(key)
+
+    def _event(self, transaction: Transaction, correction: Correction) -> None:
+        cursor = transaction.cursor
+        tenant, email, seq = correction.key
+        row = cursor.execute(WRITE["select_judgement"], (tenant, seq, email)).fetchone()
+        if row is None or list(row) != correction.stored or correction.right is None:
+            self.moved += 1
+        else:
+            cursor.execute(WRITE["judge_event"], (*correction.right, tenant, seq))
 
     def _state(self, transaction: Transaction, correction: Correction) -> None:
         cursor = transaction.cursor

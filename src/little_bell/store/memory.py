@@ -2,34 +2,19 @@
 
 from typing import NamedTuple
 
+from little_bell.store.clicks import Click
 from little_bell.store.dictionary import Dictionary, Source
 from little_bell.store.projection import EmailState
 from little_bell.store.statements import load
 from little_bell.store.tenants import Tenants
 from little_bell.tracking.classify import Verdict, classify_agent
+from little_bell.tracking.hit import OPEN
 
 SQL = load("write.sql")
 
 VERDICTS = 4096  # user agents whose verdict is kept
 HOT = 4096  # emails with many hits whose hour is counted
-CLICKED = 256  # emails whose last clicks are kept, at most BURST_LOOK_BACK of each
 STATES = 4096  # emails whose state is kept, the ones hit last: some 400 bytes each
-
-
-UNKNOWN = -1
-
-
-class Click(NamedTuple):
-    """One click of an email's chain."""
-
-    seq: int
-    at: int
-    link: int
-    address: bytes
-    prev: int | None
-    class_: int
-    reasons: int
-    before: int | None = UNKNOWN  # when people had clicked last before it (ms), where known
 
 
 class Pending(NamedTuple):
@@ -39,6 +24,29 @@ class Pending(NamedTuple):
     first: int
     last: int
     last_campaign: int  # of the tenant, before the batch
+
+    def holds(self, tenant: int, email: int) -> bool:
+        return tenant == self.tenant and self.first <= email <= self.last
+
+
+GOING, MOVING, TENANT_GOING = range(3)  # kinds of what is unfinished
+
+
+class Unfinished(NamedTuple):
+    """What an edit left for later (see `store.edits`): events of an email from these down their
+    chains; or, where `email` is 0, everything of a tenant."""
+
+    tenant: int
+    email: int
+    kind: int
+    campaign: int | None  # for which those events still count
+    next_open: int | None
+    next_click: int | None
+
+    def holds(self, kind: int, seq: int) -> bool:
+        """Whether an event of this email is one of them."""
+        head = self.next_open if kind == OPEN else self.next_click
+        return head is not None and seq <= head
 
 
 class Limits(NamedTuple):
@@ -66,6 +74,7 @@ class Memory:
             Source("last_campaign", SQL["select_campaign"], SQL["insert_campaign"], 0)
         )
         self.pending: Pending | None = None
+        self.unfinished: dict[tuple[int, int], Unfinished] = {}  # by tenant and email
         self.verdicts: dict[str, Verdict] = {}
         # In two halves: once the newer one is full, the older one is forgotten.
         self.states: dict[tuple[int, int], EmailState] = {}

@@ -5,11 +5,13 @@ Definitions: people are human, proxy and unknown. A unique open is an email open
 clicked (then inferred), by people; a unique belongs to the bucket of the first such event.
 """
 
+from little_bell.tracking.hit import OPEN
 from little_bell.tracking.rules import MACHINE
 
 BUCKET = 900_000  # milliseconds: 15 minutes
 
-TENANT, CAMPAIGN, LINK = range(3)  # scopes of figures
+TENANT, CAMPAIGN, LINK, CLIENT = range(4)  # scopes of figures
+DAY = 96  # buckets
 
 # Columns of figures, in the order of the table.
 SENT, OPENS, MACHINE_OPENS, UNIQUE_OPENS, INFERRED, CLICKS, MACHINE_CLICKS, UNIQUE_CLICKS = range(8)
@@ -47,9 +49,38 @@ class Figures:
         if state.campaign is not None:
             self.add(state.tenant, CAMPAIGN, state.campaign, at, column, n)
 
+    def add_event(
+        self, state: "EmailState", client: int | None, at: int, column: int, n: int = 1
+    ) -> None:
+        """Add an open or a click to the figures of tenant, campaign and client."""
+        self.add_email(state, at, column, n)
+        if client is not None:
+            self.add(state.tenant, CLIENT, client, at, column, n)
+
+    def add_closed(
+        self, state: "EmailState", kind: int, class_: int, client: int | None, link: int, at: int
+    ) -> None:
+        """Add all that an event counts for but uniques."""
+        column = column_of(kind, class_)
+        self.add_event(state, client, at, column)
+        if kind != OPEN:
+            self.add(state.tenant, LINK, link, at, column)
+
     def rows(self) -> list[tuple[int, ...]]:
         """Rows for the table of figures; those that add nothing are left out."""
         return [(*key, *row) for key, row in self.changes.items() if any(row)]
+
+    def day_rows(self) -> list[tuple[int, ...]]:
+        """The same by days."""
+        days: dict[tuple[int, int, int, int], list[int]] = {}
+        for (tenant, scope, id_, bucket), row in self.changes.items():
+            key = (tenant, scope, id_, bucket // DAY)
+            known = days.get(key)
+            if known is None:
+                days[key] = row
+            else:
+                days[key] = [a + b for a, b in zip(known, row, strict=True)]
+        return [(*key, *row) for key, row in days.items() if any(row)]
 
 
 class EmailLink:
@@ -189,13 +220,22 @@ class EmailState:
         after = self.uniques()
         if after == before:
             return
-        for (opened, inferred, clicked), n in ((before, -1), (after, 1)):
-            if opened is not None:
-                figures.add_email(self, opened, UNIQUE_OPENS, n)
-                if inferred:
-                    figures.add_email(self, opened, INFERRED, n)
-            if clicked is not None:
-                figures.add_email(self, clicked, UNIQUE_CLICKS, n)
+        for uniques, n in ((before, -1), (after, 1)):
+            for at, column in unique_figures(uniques):
+                figures.add_email(self, at, column, n)
+
+
+def unique_figures(uniques: tuple[int | None, bool, int | None]) -> list[tuple[int, int]]:
+    """The figures that an email's uniques are one more of: (at, column)."""
+    opened, inferred, clicked = uniques
+    found = []
+    if opened is not None:
+        found.append((opened, UNIQUE_OPENS))
+        if inferred:
+            found.append((opened, INFERRED))
+    if clicked is not None:
+        found.append((clicked, UNIQUE_CLICKS))
+    return found
 
 
 def project_sent(state: EmailState, figures: Figures) -> None:
@@ -203,17 +243,26 @@ def project_sent(state: EmailState, figures: Figures) -> None:
     figures.add_email(state, state.created_at, SENT)
 
 
-def project_open(state: EmailState, at: int, class_: int, figures: Figures) -> None:
+def column_of(kind: int, class_: int) -> int:
+    """The figure of which an open or a click is one more."""
+    if kind == OPEN:
+        return MACHINE_OPENS if class_ == MACHINE else OPENS
+    return MACHINE_CLICKS if class_ == MACHINE else CLICKS
+
+
+def project_open(
+    state: EmailState, client: int | None, at: int, class_: int, figures: Figures
+) -> None:
     """An email was opened."""
     if class_ == MACHINE:
         state.machine_opens += 1
         state.first_machine_open = earlier(state.first_machine_open, at)
         state.last_machine_open = later(state.last_machine_open, at)
-        figures.add_email(state, at, MACHINE_OPENS)
+        figures.add_event(state, client, at, MACHINE_OPENS)
         return
     state.opens += 1
     state.last_open = later(state.last_open, at)
-    figures.add_email(state, at, OPENS)
+    figures.add_event(state, client, at, OPENS)
     first = state.first_open
     if first is None or at < first:
         before = state.uniques()
@@ -222,7 +271,13 @@ def project_open(state: EmailState, at: int, class_: int, figures: Figures) -> N
 
 
 def project_click(
-    state: EmailState, pair: EmailLink, link: int, at: int, class_: int, figures: Figures
+    state: EmailState,
+    pair: EmailLink,
+    link: int,
+    client: int | None,
+    at: int,
+    class_: int,
+    figures: Figures,
 ) -> None:
     """A link of an email was followed."""
     if (state.last_click is not None and at < state.last_click) or (
@@ -234,13 +289,13 @@ def project_click(
         pair.machine_clicks += 1
         state.first_machine_click = earlier(state.first_machine_click, at)
         state.last_machine_click = later(state.last_machine_click, at)
-        figures.add_email(state, at, MACHINE_CLICKS)
+        figures.add_event(state, client, at, MACHINE_CLICKS)
         figures.add(state.tenant, LINK, link, at, MACHINE_CLICKS)
         return
     state.clicks += 1
     pair.clicks += 1
     state.last_click = later(state.last_click, at)
-    figures.add_email(state, at, CLICKS)
+    figures.add_event(state, client, at, CLICKS)
     figures.add(state.tenant, LINK, link, at, CLICKS)
     if state.first_click is None or at < state.first_click:
         before = state.uniques()
@@ -263,7 +318,7 @@ def move_first(
 
 
 def withdraw_click(
-    state: EmailState, pair: EmailLink, link: int, at: int, figures: Figures
+    state: EmailState, pair: EmailLink, link: int, client: int | None, at: int, figures: Figures
 ) -> None:
     """A click counted with people turned out to be a machine's.
 
@@ -276,7 +331,7 @@ def withdraw_click(
     state.first_machine_click = earlier(state.first_machine_click, at)
     state.last_machine_click = later(state.last_machine_click, at)
     for column, n in ((CLICKS, -1), (MACHINE_CLICKS, 1)):
-        figures.add_email(state, at, column, n)
+        figures.add_event(state, client, at, column, n)
         figures.add(state.tenant, LINK, link, at, column, n)
 
 

@@ -11,23 +11,28 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from little_bell.store.memory import Pending
+from little_bell.store.memory import Pending, Unfinished
 from little_bell.store.projection import (
+    CAMPAIGN,
+    DAY,
     EmailLink,
     EmailState,
     Figures,
+    column_of,
     fresh_row,
     project_click,
     project_open,
     project_sent,
 )
+from little_bell.store.review import Line, Review
 from little_bell.store.statements import load
 from little_bell.tracking.hit import OPEN
 
 SQL = load("recount.sql")
-PENDING = load("write.sql")["unscoped_pending"]
+WRITE = load("write.sql")
 
-STATE, EMAIL_LINK, FIGURE = "state", "email_link", "figure"
+EVENT, STATE, EMAIL_LINK, FIGURE, DAYS = "event", "state", "email_link", "figure", "day"
+MARK = "mark"  # no row: all events are judged by the rules of this version
 PROGRESS = 100_000  # events between two calls of `progress`
 
 Values = list[Any]
@@ -38,7 +43,7 @@ class Correction(NamedTuple):
     """One row that is not as the log says. JSON-able."""
 
     table: str
-    key: Values  # tenant, email; and link; or tenant, scope, id, bucket
+    key: Values  # tenant, email; and seq or link; or tenant, scope, id, bucket or day
     stored: Values | None  # the row as it was found; None: there was none. Of figures: nothing
     right: Values | None  # the row as it should be; None: none. Of figures: what to add
 
@@ -47,9 +52,13 @@ class Recount:
     """Counts when it is iterated; afterwards `problems` has what no correction can mend."""
 
     def __init__(
-        self, connection: apsw.Connection, progress: Callable[[int, int], None] | None = None
+        self,
+        connection: apsw.Connection,
+        progress: Callable[[int, int], None] | None = None,
+        judge: bool = False,
     ) -> None:
-        """`progress` is told of the events counted and of their number in all."""
+        """`progress` is told of the events counted and of their number in all; `judge`: events
+        that older rules judged are judged again."""
         self.connection = connection
         self.progress = progress
         self.problems: list[str] = []
@@ -58,55 +67,97 @@ class Recount:
         self.strays = 0  # events whose email nobody knows
         self.unchained = 0  # events that do not name the one before them
         self.figures = Figures()
+        self.review = Review(self._user_agent) if judge else None
+        self.unfinished: dict[tuple[int, int], Unfinished] = {}
 
     def __iter__(self) -> Iterator[Correction]:
         self.total = int(self.connection.execute(SQL["unscoped_events_count"]).get)
+        for row in self.connection.execute(WRITE["unscoped_unfinished"]):
+            one = Unfinished(*row)
+            self.unfinished[one.tenant, one.email] = one
+        for tenant, scope, id_, bucket, *values in self._rows("unscoped_balances"):
+            self.figures.changes[tenant, scope, id_, bucket] = values
         yield from self._emails()
         yield from self._buckets()
         self._look_around()
 
     def _rows(self, name: str) -> Iterator[tuple[Any, ...]]:
-        yield from self.connection.execute(SQL[name])
+        """Rows, but for those of tenants that are being deleted."""
+        for row in self.connection.execute(SQL[name]):
+            if (row[0], 0) not in self.unfinished:
+                yield row
+
+    def _user_agent(self, tenant: int, agent: int) -> str | None:
+        row = self.connection.execute(SQL["user_agent"], (tenant, agent)).fetchone()
+        return None if row is None else str(row[0])
 
     def _emails(self) -> Iterator[Correction]:
-        pending = [Pending(*row) for row in self.connection.execute(PENDING)]
-        events = Groups(self._rows("unscoped_events"), keep=False)
+        pending = [Pending(*row) for row in self.connection.execute(WRITE["unscoped_pending"])]
+        events = Groups(self._rows("unscoped_events"), keep=False, left=self._without_email)
         links = Groups(self._rows("unscoped_email_links"), keep=True)
         for row in self._rows("unscoped_states"):
             tenant, email, *values = row
             self.emails += 1
-            told = events.of((tenant, email))
+            told = [Line(*one[2:]) for one in events.of((tenant, email))]
             stored = {link: values for _, _, link, *values in links.of((tenant, email))}
             state = EmailState(tenant, email, fresh_row(values[0], values[1]))
             if not any(one.tenant == tenant and one.first <= email <= one.last for one in pending):
                 project_sent(state, self.figures)
-            pairs = self._replay(state, told)
+            judged = told if self.review is None else self.review.judge(tenant, told)
+            for before, line in zip(told, judged, strict=True):
+                if line is not before:
+                    key = [tenant, email, line.seq]
+                    yield Correction(EVENT, key, before.judgement(), line.judgement())
+            pairs = self._replay(state, judged)
             *right, _, _ = state.row()
             if values[2:] != right:
                 yield Correction(STATE, [tenant, email], values[2:], right)
             yield from self._email_links(tenant, email, pairs, stored)
         self.strays = events.rest()
         links.rest()
-        for tenant, email, link, *values in links.left:
+        for tenant, email, link, *values in links.left_over:
             yield Correction(EMAIL_LINK, [tenant, email, link], values, None)
 
-    def _replay(self, state: EmailState, told: list[tuple[Any, ...]]) -> dict[int, EmailLink]:
+    def _replay(self, state: EmailState, told: list[Line]) -> dict[int, EmailLink]:
         """Bring a fresh state up to date; returns its links."""
         pairs: dict[int, EmailLink] = {}
-        for _, _, seq, at, kind, link, class_, prev in told:
-            if prev != (state.head_open if kind == OPEN else state.head_click):
+        moving = self.unfinished.get((state.tenant, state.email))
+        for line in told:
+            if line.prev != (state.head_open if line.kind == OPEN else state.head_click):
                 self.unchained += 1
-            if kind == OPEN:
-                project_open(state, at, class_, self.figures)
-                state.head_open = seq
+            if line.kind == OPEN:
+                project_open(state, line.client, line.at, line.class_, self.figures)
+                state.head_open = line.seq
             else:
-                pair = pairs.setdefault(link, EmailLink())
-                project_click(state, pair, link, at, class_, self.figures)
-                state.head_click = seq
+                pair = pairs.setdefault(line.link, EmailLink())
+                project_click(
+                    state, pair, line.link, line.client, line.at, line.class_, self.figures
+                )
+                state.head_click = line.seq
+            if moving is not None and moving.holds(line.kind, line.seq):
+                self._still_there(state, line, moving.campaign)
             self.events += 1
             if self.progress is not None and self.events % PROGRESS == 0:
                 self.progress(self.events, self.total)
         return pairs
+
+    def _still_there(self, state: EmailState, line: Line, campaign: int | None) -> None:
+        """An event that counts for the campaign its email was in before."""
+        column = column_of(line.kind, line.class_)
+        for id_, n in ((state.campaign, -1), (campaign, 1)):
+            if id_ is not None:
+                self.figures.add(state.tenant, CAMPAIGN, id_, line.at, column, n)
+
+    def _without_email(self, key: tuple[int, int], rows: list[tuple[Any, ...]]) -> bool:
+        """Count the events of an email that is being deleted; False where it is not."""
+        gone = self.unfinished.get(key)
+        if gone is None:
+            return False
+        state = EmailState(*key, fresh_row(0, gone.campaign))
+        for line in (Line(*row[2:]) for row in rows):
+            self.figures.add_closed(state, line.kind, line.class_, line.client, line.link, line.at)
+            self.events += 1
+        return True
 
     def _email_links(
         self, tenant: int, email: int, pairs: dict[int, EmailLink], stored: dict[int, Values]
@@ -123,18 +174,30 @@ class Recount:
     def _buckets(self) -> Iterator[Correction]:
         """What has to be added to figures; both sides may hold buckets of zeros."""
         changes = self.figures.changes
+        # What stands in `days`, less what stands in `figures`: a correction of figures is one of
+        # days too.
+        apart: dict[tuple[int, int, int, int], Values] = {}
         for tenant, scope, id_, bucket, *values in self._rows("unscoped_figures"):
             row = changes.setdefault((tenant, scope, id_, bucket), [0] * len(values))
+            day = apart.setdefault((tenant, scope, id_, bucket // DAY), [0] * len(values))
             for column, value in enumerate(values):
                 row[column] -= value
+                day[column] += value
         for key, row in changes.items():
             if any(row):
                 yield Correction(FIGURE, list(key), None, row)
+        for tenant, scope, id_, number, *values in self._rows("unscoped_days"):
+            day = apart.setdefault((tenant, scope, id_, number), [0] * len(values))
+            for column, value in enumerate(values):
+                day[column] -= value
+        for key, row in apart.items():
+            if any(row):
+                yield Correction(DAYS, list(key), None, row)
 
     def _look_around(self) -> None:
         """What the log cannot tell."""
         stateless = self.connection.execute(SQL["unscoped_stateless"]).get
-        behind = [name for (name,) in self._rows("unscoped_numbers_behind")]
+        behind = [str(name) for (name,) in self.connection.execute(SQL["unscoped_numbers_behind"])]
         for count, what in (
             (self.strays, "events belong to no email"),
             (self.unchained, "events do not name the event before them"),
@@ -149,12 +212,19 @@ class Recount:
 class Groups:
     """Rows in the order of their emails, taken email by email."""
 
-    def __init__(self, rows: Iterator[tuple[Any, ...]], keep: bool) -> None:
-        """`keep`: rows that nobody asks for are wanted in the end, not their number alone."""
+    def __init__(
+        self,
+        rows: Iterator[tuple[Any, ...]],
+        keep: bool,
+        left: Callable[[tuple[int, int], list[tuple[Any, ...]]], bool] = lambda _key, _rows: False,
+    ) -> None:
+        """`keep`: rows that nobody asks for are wanted in the end, not their number alone; but for
+        those of which `left` says, when they are passed over, that it has seen to them."""
         self.keep = keep
+        self.left = left
         self.groups = groupby(rows, EMAIL)
         self.ahead: tuple[Any, list[tuple[Any, ...]]] | None = None
-        self.left: list[tuple[Any, ...]] = []  # rows of emails that were never asked for
+        self.left_over: list[tuple[Any, ...]] = []  # rows of emails that were never asked for
         self.skipped = 0
 
     def of(self, key: tuple[int, int]) -> list[tuple[Any, ...]]:
@@ -170,9 +240,11 @@ class Groups:
             (found_key, rows), self.ahead = self.ahead, None
             if found_key == key:
                 return rows
+            if self.left(found_key, rows):
+                continue
             self.skipped += len(rows)
             if self.keep:
-                self.left += rows
+                self.left_over += rows
 
     def rest(self) -> int:
         """Read to the end; how many rows nobody asked for."""

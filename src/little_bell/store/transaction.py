@@ -3,11 +3,10 @@
 import apsw
 
 from little_bell.store import idempotency
+from little_bell.store.clicks import Click, Clicks
 from little_bell.store.dictionary import HOUR, OTHER
-from little_bell.store.memory import CLICKED, HOT, UNKNOWN, Click, Memory
+from little_bell.store.memory import HOT, TENANT_GOING, Memory, Unfinished
 from little_bell.store.projection import (
-    DISORDERED,
-    EmailLink,
     EmailState,
     Figures,
     StateRow,
@@ -15,20 +14,10 @@ from little_bell.store.projection import (
     project_click,
     project_open,
     project_sent,
-    settle_clicks,
-    withdraw_click,
 )
 from little_bell.store.statements import load
 from little_bell.store.tenants import Numbers, Tenant
-from little_bell.tracking.classify import (
-    BURST,
-    BURST_LINKS,
-    BURST_LOOK_BACK,
-    BURST_WINDOW,
-    INSTANT,
-    classify_hit,
-    is_instant,
-)
+from little_bell.tracking.classify import BURST, INSTANT, classify_hit, is_instant
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import CAPPED, OPEN, Hit
 from little_bell.tracking.rules import MACHINE, VERSION
@@ -45,18 +34,21 @@ class Transaction:
 
     __slots__ = (
         "at",
+        "balances",
         "clicked",
+        "clicks",
         "created",
         "cursor",
         "events",
         "figures",
         "grown",
         "memory",
-        "pairs",
         "pending",
+        "replaced",
         "snapshots",
         "states",
         "states_read",
+        "unfinished",
     )
 
     def __init__(self, cursor: apsw.Cursor, memory: Memory, at: int) -> None:
@@ -65,26 +57,33 @@ class Transaction:
         self.cursor = cursor
         self.memory = memory
         self.pending = memory.pending  # what it is once this is committed
+        self.unfinished = memory.unfinished  # the same; another dict where it changes
         self.snapshots: dict[int, Numbers] = {}  # of tenants, before
+        self.replaced: list[tuple[Tenant, Tenant]] = []  # tenants that went: the old and the new
         self.created: list[Tenant] = []
         self.states: dict[tuple[int, int], EmailState] = {}  # those that change
         self.states_read: dict[tuple[int, int], StateRow] = {}  # those that hits will need
         self.clicked: set[tuple[int, int]] = set()  # of states: also by clicks
-        self.pairs: dict[tuple[int, int, int], EmailLink] = {}
         self.events: list[tuple[object, ...]] = []
         self.figures = Figures()
+        self.balances = Figures()  # of what leaves the log
+        self.clicks = Clicks(cursor, memory, self.figures, self.flush_events)
         self.grown: dict[tuple[int, int], int] = {}  # (seq, tenant) of capped rows: hits more
 
     def undo(self) -> None:
         """It was rolled back: what is kept in memory is as it was before."""
         memory = self.memory
+        for old, new in reversed(self.replaced):
+            memory.tenants.discard(new)
+            memory.tenants.add(old)
         for id_, numbers in self.snapshots.items():
             memory.tenants.by_id[id_].restore(numbers)
         for tenant in self.created:
             memory.tenants.discard(tenant)
         memory.rolled_back(self.states)
 
-    def _tenant(self, id_: int) -> Tenant:
+    def tenant(self, id_: int) -> Tenant:
+        """A tenant whose numbers are about to grow."""
         tenant = self.memory.tenants.by_id[id_]
         if id_ not in self.snapshots:
             self.snapshots[id_] = tenant.numbers()
@@ -97,10 +96,10 @@ class Transaction:
         known = self.memory.tenants.by_name.get(name.encode("ascii"))
         if known is None:
             known = Tenant(self.memory.tenants.last + 1, name)
-            self.cursor.execute(SQL["insert_tenant"], (known.id, known.name, at))
+            self.cursor.execute(SQL["insert_tenant"], (known.id, known.name, at, VERSION))
             self.memory.tenants.add(known)
             self.created.append(known)
-        return self._tenant(known.id)
+        return self.tenant(known.id)
 
     def create(self, at: int, email: NewEmail) -> tuple[int, int]:
         """Add an email (and its tenant); returns the tenant's number and the email's id."""
@@ -128,7 +127,7 @@ class Transaction:
             for row in self.cursor.executemany(SQL["select_states"], sorted(keys)):
                 self.states_read[row[17], row[18]] = row[:17]
 
-    def _state(self, tenant: int, email: int) -> EmailState | None:
+    def state(self, tenant: int, email: int) -> EmailState | None:
         """What became of an email so far; None where it is gone."""
         key = (tenant, email)
         state = self.states.get(key)
@@ -147,41 +146,45 @@ class Transaction:
     def hit(self, hit: Hit) -> int:
         """Add an open or a click; returns its class, GONE or OVER_CAP."""
         pending = self.pending
-        if pending and hit.tenant == pending.tenant and pending.first <= hit.email <= pending.last:
+        if pending and pending.holds(hit.tenant, hit.email):
             return GONE
-        state = self._state(hit.tenant, hit.email)
+        if hit.tenant not in self.memory.tenants.by_id:
+            return GONE
+        state = self.state(hit.tenant, hit.email)
         if state is None:
             return GONE
-        tenant = self._tenant(hit.tenant)
+        tenant = self.tenant(hit.tenant)
         total = state.opens + state.machine_opens + state.clicks + state.machine_clicks
         if total >= self.memory.limits.hits_per_email_hour and self._over_cap(tenant, hit):
             return OVER_CAP
         verdict = self.memory.verdict(hit.user_agent)
         if hit.flags:
             verdict = classify_hit(verdict, hit.flags)
-        class_, _, reasons = verdict
+        class_, _, reasons, client = verdict
         agent = self.memory.agents.number(self.cursor, tenant, hit.user_agent, hit.at)
+        if agent == OTHER:  # as the log will know it
+            client = 0
         if hit.kind == OPEN:
             link = None
             prev = state.head_open
-            project_open(state, hit.at, class_, self.figures)
+            project_open(state, client, hit.at, class_, self.figures)
             state.head_open = tenant.last_seq + 1
         else:
             link = self.memory.links.number(self.cursor, tenant, hit.url or "", hit.at)
             if is_instant(state.created_at, hit.at, self.memory.limits.instant_ms):
                 class_, reasons = MACHINE, reasons | INSTANT
-            if self._burst(hit, state, link):
+            if self.clicks.burst(hit, state, link):
                 class_, reasons = MACHINE, reasons | BURST
             self.clicked.add((hit.tenant, hit.email))
             prev = state.head_click
-            pair = self._pair(hit.tenant, hit.email, link)
+            pair = self.clicks.pair(hit.tenant, hit.email, link)
             ordered, before = state.flags, state.last_click
-            project_click(state, pair, link, hit.at, class_, self.figures)
+            project_click(state, pair, link, client, hit.at, class_, self.figures)
             state.head_click = tenant.last_seq + 1
             click = Click(
-                state.head_click, hit.at, link, hit.address, prev, class_, reasons, before
+                state.head_click, hit.at, link, hit.address, prev, class_, reasons, client, before
             )
-            self._clicked(hit, click, state.flags != ordered)
+            self.clicks.add(hit, click, state.flags != ordered)
         tenant.last_seq = seq = tenant.last_seq + 1
         self.events.append(
             (
@@ -199,6 +202,7 @@ class Transaction:
                 reasons,
                 VERSION,
                 None,
+                client,
             )
         )
         return class_
@@ -220,141 +224,50 @@ class Transaction:
         elif over:
             tenant.last_seq = capped = tenant.last_seq + 1
             row = (tenant.id, capped, hit.at, hit.email, CAPPED, 0)
-            self.events.append((*row, None, None, None, None, None, 0, VERSION, 1))
+            self.events.append((*row, None, None, None, None, None, 0, VERSION, 1, None))
         if len(self.memory.hot) >= HOT:
             self.memory.hot.clear()
         self.memory.hot[key] = (hour, count, capped)
         return over
 
-    # Clicks
+    # Edits
 
-    def _pair(self, tenant: int, email: int, link: int) -> EmailLink:
-        key = (tenant, email, link)
-        pair = self.pairs.get(key)
-        if pair is None:
-            row = self.cursor.execute(SQL["select_email_link"], key).fetchone()
-            pair = self.pairs[key] = EmailLink() if row is None else EmailLink(*row)
-        return pair
+    def replace_tenant(self, old: Tenant) -> None:
+        """Let a tenant begin anew, under another number, with no id handed out twice. What is
+        stored under the old number is found by nobody any more, and swept later."""
+        new = Tenant(self.memory.tenants.last + 1, old.name, *old.numbers())
+        self.cursor.execute(SQL["renumber_tenant"], (new.id, old.id))
+        self.memory.tenants.discard(old)
+        self.memory.tenants.add(new)
+        self.replaced.append((old, new))
+        self.unfinish(Unfinished(old.id, 0, TENANT_GOING, None, None, None))
 
-    def _click(self, tenant: int, seq: int | None) -> Click | None:
-        if seq is None:
-            return None
-        row = self.cursor.execute(SQL["select_click"], (tenant, seq)).fetchone()
-        return None if row is None else Click(seq, *row)
+    def unfinish(self, rest: Unfinished) -> None:
+        """Keep what is left for later."""
+        self.cursor.execute(SQL["upsert_unfinished"], rest)
+        self.unfinished = {**self.unfinished, (rest.tenant, rest.email): rest}
 
-    def _last_clicks(self, hit: Hit, state: EmailState) -> list[Click]:
-        """The last clicks of an email, oldest first: those a burst may reach back to."""
-        key = (hit.tenant, hit.email)
-        known = self.memory.clicks.get(key)
-        if known is not None:
-            return known
-        if len(self.memory.clicks) >= CLICKED:
-            self.memory.clicks.clear()
-        self._flush_events()  # some may be of this very transaction
-        ordered = not state.flags & DISORDERED
-        found: list[Click] = []
-        click = self._click(hit.tenant, state.head_click)
-        while click is not None and len(found) < BURST_LOOK_BACK:
-            if ordered and click.at < hit.at - BURST_WINDOW:
-                break
-            found.append(click)
-            click = self._click(hit.tenant, click.prev)
-        found.reverse()
-        self.memory.clicks[key] = found
-        return found
+    def finished(self, key: tuple[int, int]) -> None:
+        """Nothing is left of it."""
+        if key in self.unfinished:
+            self.cursor.execute(SQL["delete_unfinished"], key)
+            self.unfinished = {k: rest for k, rest in self.unfinished.items() if k != key}
 
-    def _burst(self, hit: Hit, state: EmailState, link: int) -> bool:
-        """Whether this click completes a burst; judges the earlier ones of it again."""
-        if state.clicks + state.machine_clicks < BURST_LINKS - 1:
-            return False
-        ordered = not state.flags & DISORDERED
-        newest = max(state.last_click or 0, state.last_machine_click or 0)
-        if ordered and newest < hit.at - BURST_WINDOW:
-            return False
-        same = [
-            click
-            for click in self._last_clicks(hit, state)
-            if abs(hit.at - click.at) <= BURST_WINDOW and click.address == hit.address
-        ]
-        if len({link, *(click.link for click in same)}) < BURST_LINKS:
-            return False
-        again = [click for click in same if not click.reasons & BURST]
-        if again:
-            self._judge_again(state, again)
-        return True
+    def forget(self, key: tuple[int, int]) -> None:
+        """An email is gone."""
+        self.states.pop(key, None)
+        self.clicked.discard(key)
+        self.memory.forget(key)
+        self.memory.hot.pop(key, None)
 
-    def _clicked(self, hit: Hit, click: Click, disordered: bool) -> None:
-        """Remember a click among the last of its email, where these are known."""
-        key = (hit.tenant, hit.email)
-        known = self.memory.clicks.get(key)
-        if known is not None:
-            if disordered:  # from now on more of the chain counts than was read
-                del self.memory.clicks[key]
-                return
-            known.append(click)
-            if len(known) > BURST_LOOK_BACK:
-                del known[0]
-
-    def _judge_again(self, state: EmailState, clicks: list[Click]) -> None:
-        """Mark earlier clicks of a burst and move what they had counted for."""
-        self._flush_events()
-        withdrawn: list[tuple[int, int]] = []
-        pairs: dict[int, EmailLink] = {}
-        known = self.memory.clicks[state.tenant, state.email]
-        for click in clicks:
-            if click.class_ != MACHINE:
-                pair = pairs[click.link] = self._pair(state.tenant, state.email, click.link)
-                withdraw_click(state, pair, click.link, click.at, self.figures)
-                withdrawn.append((click.at, click.link))
-            judged = click._replace(class_=MACHINE, reasons=click.reasons | BURST)
-            known[known.index(click)] = judged
-            self.cursor.execute(
-                SQL["revise_event"],
-                (MACHINE, judged.reasons, VERSION, state.tenant, click.seq),
-            )
-        if not withdrawn:
-            return
-        remaining = self._remaining(state, known, min(withdrawn)[0])
-        gone = {at for at, _ in withdrawn}
-        known[:] = [one._replace(before=UNKNOWN) if one.before in gone else one for one in known]
-        settle_clicks(state, pairs, withdrawn, remaining, self.figures)
-
-    def _remaining(
-        self, state: EmailState, known: list[Click], oldest: int
-    ) -> list[tuple[int, int]]:
-        """(at, link) of clicks by people that are left: at least the newest, and all that are not
-        older than `oldest`, the time of the oldest that was withdrawn."""
-        if state.clicks == 0:
-            return []
-        if state.flags & DISORDERED:
-            return self._walk(state, state.head_click, None)
-        left = [(one.at, one.link) for one in known if one.class_ != MACHINE and one.at >= oldest]
-        left += self._walk(state, known[0].prev, oldest) if known[0].at >= oldest else []
-        if left:
-            return left
-        last = next(one.before for one in known if one.at >= oldest)
-        if last is not None and last != UNKNOWN:  # an older one: its link does not matter
-            return [(last, OTHER)]
-        return self._walk(state, state.head_click, oldest)
-
-    def _walk(
-        self, state: EmailState, seq: int | None, oldest: int | None
-    ) -> list[tuple[int, int]]:
-        """Clicks by people from one of the chain on: all, or those of `oldest` and younger and in
-        any case one."""
-        found: list[tuple[int, int]] = []
-        click = self._click(state.tenant, seq)
-        while click is not None and len(found) < state.clicks:
-            if oldest is not None and click.at < oldest and (found or seq != state.head_click):
-                break
-            if click.class_ != MACHINE:
-                found.append((click.at, click.link))
-            click = self._click(state.tenant, click.prev)
-        return found
+    def changes(self) -> int:
+        """Rows that the last statement changed."""
+        return self.cursor.connection.changes()
 
     # Rows
 
-    def _flush_events(self) -> None:
+    def flush_events(self) -> None:
+        """Write the events so far."""
         if self.events:
             self.cursor.executemany(SQL["insert_event"], self.events)
             self.events.clear()
@@ -364,11 +277,11 @@ class Transaction:
         rows = self.figures.rows()
         if rows:
             self.cursor.executemany(SQL["add_figures"], rows)
+            self.cursor.executemany(SQL["add_days"], self.figures.day_rows())
         self.figures.changes.clear()
 
-    def flush(self) -> None:
-        """Write everything that was gathered."""
-        self._flush_events()
+    def flush_states(self) -> None:
+        """Write what became of emails so far."""
         if self.states:
             self.cursor.executemany(
                 SQL["update_opens"],
@@ -383,17 +296,20 @@ class Transaction:
                 SQL["update_state"],
                 [self.states[key].row() for key in self.clicked],
             )
-        if self.pairs:
-            self.cursor.executemany(
-                SQL["upsert_email_link"],
-                [
-                    (*key, pair.clicks, pair.machine_clicks, pair.first_click)
-                    for key, pair in self.pairs.items()
-                ],
-            )
+        if self.clicks.pairs:
+            self.cursor.executemany(SQL["upsert_email_link"], self.clicks.rows())
+            self.clicks.pairs.clear()
+
+    def flush(self) -> None:
+        """Write everything that was gathered."""
+        self.flush_events()
+        self.flush_states()
         for (seq, tenant), n in self.grown.items():
             self.cursor.execute(SQL["grow_cap"], (n, tenant, seq))
         self.flush_figures()
+        if self.balances.changes:
+            self.cursor.executemany(SQL["add_balances"], self.balances.rows())
+        by_id = self.memory.tenants.by_id
         for id_ in self.snapshots:
-            numbers = self.memory.tenants.by_id[id_].numbers()
-            self.cursor.execute(SQL["update_tenant"], (id_, *numbers))
+            if id_ in by_id:
+                self.cursor.execute(SQL["update_tenant"], (id_, *by_id[id_].numbers()))

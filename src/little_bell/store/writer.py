@@ -9,7 +9,7 @@ from little_bell.errors import DataError, StartError, StoreError
 from little_bell.store.database import MIGRATIONS, migrate, open_writer, store_error
 from little_bell.store.idempotency import Created, find
 from little_bell.store.job import Job
-from little_bell.store.memory import Limits, Memory, Pending
+from little_bell.store.memory import Limits, Memory, Pending, Unfinished
 from little_bell.store.statements import load
 from little_bell.store.tenants import Numbers, Tenant
 from little_bell.store.transaction import Transaction
@@ -82,6 +82,8 @@ class Writer:
         self.memory.pending = None
         for row in self.cursor.execute(SQL["unscoped_pending"]):
             self.memory.pending = Pending(*row)
+        rows = [Unfinished(*row) for row in self.cursor.execute(SQL["unscoped_unfinished"])]
+        self.memory.unfinished = {(one.tenant, one.email): one for one in rows}
         for id_, name, *numbers in self.cursor.execute(SQL["unscoped_tenants"]):
             known = tenants.by_id.get(id_)
             if known is None:
@@ -121,6 +123,7 @@ class Writer:
         self.attempt = None
         self.memory.committed(transaction.states)
         self.memory.pending = transaction.pending
+        self.memory.unfinished = transaction.unfinished
         if job is not None:
             job.committed()
         return written
@@ -141,9 +144,9 @@ class Writer:
     def _attempt(self, transaction: Transaction, written: Written) -> Attempt | None:
         """By what the transaction would be known; None where it only made a cap's row grow."""
         for id_, before in transaction.snapshots.items():
-            numbers = self.memory.tenants.by_id[id_].numbers()
-            if numbers != before:
-                return Attempt(id_, numbers, written)
+            tenant = self.memory.tenants.by_id.get(id_)
+            if tenant is not None and tenant.numbers() != before:
+                return Attempt(id_, tenant.numbers(), written)
         return None
 
     def accepts(self, at: int, emails: list[NewEmail], hits: list[Hit]) -> bool:

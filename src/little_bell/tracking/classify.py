@@ -26,6 +26,7 @@ class Verdict(NamedTuple):
     verdict: int  # HUMAN, PROXY, MACHINE or UNKNOWN
     agent: str
     reasons: int  # bits of REASONS
+    client: int = 0
 
 
 def matches(rule: Rule, user_agent: str, lowered: str) -> bool:
@@ -55,14 +56,14 @@ def classify_hit(agent: Verdict, flags: int) -> Verdict:
     """What the user agent and the request's flags say together."""
     if not flags:
         return agent
-    verdict, name, reasons = agent
+    verdict, name, reasons, client = agent
     if flags & hits.PREFETCH:
         verdict, name, reasons = MACHINE, "generic", reasons | BIT["prefetch"]
     if flags & hits.RELAY:
         reasons |= BIT["relay"]
     if flags & hits.SCANNER:
         reasons |= BIT["scanner-range"]
-    return Verdict(verdict, name, reasons)
+    return Verdict(verdict, name, reasons, client)
 
 
 def is_instant(created_at: int, at: int, instant_ms: int) -> bool:

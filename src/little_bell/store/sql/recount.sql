@@ -7,8 +7,12 @@ FROM states ORDER BY tenant, email;
 
 -- name: unscoped_events
 -- The whole log, email by email.
-SELECT tenant, email, seq, at, kind, link, class, prev FROM events WHERE kind < 2
-ORDER BY tenant, email, seq;
+SELECT tenant, email, seq, at, kind, link, class, prev, client, reasons, rules, flags, agent, address
+FROM events WHERE kind < 2 ORDER BY tenant, email, seq;
+
+-- name: user_agent
+-- The text of one number.
+SELECT user_agent FROM agents WHERE tenant = ? AND agent = ?;
 
 -- name: unscoped_email_links
 -- How links of emails were followed, in the order of their keys.
@@ -21,13 +25,25 @@ SELECT tenant, scope, id, bucket, sent, opens, machine_opens, unique_opens, infe
     clicks, machine_clicks, unique_clicks
 FROM figures;
 
+-- name: unscoped_days
+-- The same by days.
+SELECT tenant, scope, id, day, sent, opens, machine_opens, unique_opens, inferred_opens,
+    clicks, machine_clicks, unique_clicks
+FROM days;
+
+-- name: unscoped_balances
+-- What figures of deleted emails were.
+SELECT tenant, scope, id, bucket, sent, opens, machine_opens, unique_opens, inferred_opens,
+    clicks, machine_clicks, unique_clicks
+FROM balances;
+
 -- name: unscoped_events_count
 -- How long the log is.
 SELECT count(*) FROM events;
 
 -- name: unscoped_stateless
 -- Emails of which nothing is kept but their texts.
-SELECT count(*) FROM emails AS e
+SELECT count(*) FROM emails AS e JOIN tenants AS t USING (tenant)
 WHERE NOT EXISTS (SELECT 1 FROM states AS s WHERE s.tenant = e.tenant AND s.email = e.email);
 
 -- name: unscoped_numbers_behind

@@ -16,7 +16,7 @@ SELECT tenant, name, last_email, last_seq, last_agent, last_link, last_campaign 
 
 -- name: insert_tenant
 -- A tenant is created by its first email.
-INSERT INTO tenants (tenant, name, created_at) VALUES (?, ?, ?);
+INSERT INTO tenants (tenant, name, created_at, rules) VALUES (?, ?, ?, ?);
 
 -- name: update_tenant
 -- The last numbers handed out.
@@ -66,12 +66,13 @@ WHERE tenant = ? AND email = ?;
 -- name: insert_event
 -- One line of the log.
 INSERT INTO events
-    (tenant, seq, at, email, kind, flags, agent, link, address, prev, class, reasons, rules, n)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    (tenant, seq, at, email, kind, flags, agent, link, address, prev, class, reasons, rules, n,
+    client)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: select_click
 -- One click of a chain.
-SELECT at, link, address, prev, class, reasons FROM events WHERE tenant = ? AND seq = ?;
+SELECT at, link, address, prev, class, reasons, client FROM events WHERE tenant = ? AND seq = ?;
 
 -- name: revise_event
 -- A judgement that a later event changed.
@@ -102,6 +103,22 @@ INSERT INTO figures
     clicks, machine_clicks, unique_clicks)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (tenant, scope, id, bucket) DO UPDATE SET
+    sent = sent + excluded.sent,
+    opens = opens + excluded.opens,
+    machine_opens = machine_opens + excluded.machine_opens,
+    unique_opens = unique_opens + excluded.unique_opens,
+    inferred_opens = inferred_opens + excluded.inferred_opens,
+    clicks = clicks + excluded.clicks,
+    machine_clicks = machine_clicks + excluded.machine_clicks,
+    unique_clicks = unique_clicks + excluded.unique_clicks;
+
+-- name: add_days
+-- The same by day.
+INSERT INTO days
+    (tenant, scope, id, day, sent, opens, machine_opens, unique_opens, inferred_opens,
+    clicks, machine_clicks, unique_clicks)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant, scope, id, day) DO UPDATE SET
     sent = sent + excluded.sent,
     opens = opens + excluded.opens,
     machine_opens = machine_opens + excluded.machine_opens,
@@ -187,3 +204,153 @@ DELETE FROM idempotency WHERE number IN (
 -- name: delete_email_link
 -- No click of the log is behind it.
 DELETE FROM email_links WHERE tenant = ? AND email = ? AND link = ?;
+
+-- name: unscoped_unfinished
+-- What edits left for later.
+SELECT tenant, email, kind, campaign, next_open, next_click FROM unfinished;
+
+-- name: upsert_unfinished
+-- So much of it is left.
+INSERT OR REPLACE INTO unfinished (tenant, email, kind, campaign, next_open, next_click)
+VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: delete_unfinished
+-- Nothing is left of it.
+DELETE FROM unfinished WHERE tenant = ? AND email = ?;
+
+-- name: select_email
+-- What was sent.
+SELECT subject, recipient, metadata FROM emails WHERE tenant = ? AND email = ?;
+
+-- name: update_email
+-- What was sent, as its sender tells it now.
+UPDATE emails SET subject = ?, recipient = ?, metadata = ? WHERE tenant = ? AND email = ?;
+
+-- name: delete_email
+-- An email goes.
+DELETE FROM emails WHERE tenant = ? AND email = ?;
+
+-- name: delete_state
+-- And what became of it.
+DELETE FROM states WHERE tenant = ? AND email = ?;
+
+-- name: delete_email_links
+-- And how its links were followed.
+DELETE FROM email_links WHERE tenant = ? AND email = ?;
+
+-- name: first_clicks
+-- When people first followed each link of an email.
+SELECT link, first_click FROM email_links
+WHERE tenant = ? AND email = ? AND first_click IS NOT NULL;
+
+-- name: campaign_name
+-- The name of a campaign.
+SELECT name FROM campaigns WHERE tenant = ? AND campaign = ?;
+
+-- name: update_campaign
+-- An email belongs to another campaign.
+UPDATE states SET campaign = ? WHERE tenant = ? AND email = ?;
+
+-- name: select_event
+-- One event of a chain, as figures need it.
+SELECT at, link, client, class, prev FROM events WHERE tenant = ? AND seq = ?;
+
+-- name: delete_event
+-- An event leaves the log.
+DELETE FROM events WHERE tenant = ? AND seq = ?;
+
+-- name: renumber_tenant
+-- A tenant begins anew.
+UPDATE tenants SET tenant = ? WHERE tenant = ?;
+
+-- name: add_balances
+-- What figures of deleted emails were.
+INSERT INTO balances
+    (tenant, scope, id, bucket, sent, opens, machine_opens, unique_opens, inferred_opens,
+    clicks, machine_clicks, unique_clicks)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant, scope, id, bucket) DO UPDATE SET
+    sent = sent + excluded.sent,
+    opens = opens + excluded.opens,
+    machine_opens = machine_opens + excluded.machine_opens,
+    unique_opens = unique_opens + excluded.unique_opens,
+    inferred_opens = inferred_opens + excluded.inferred_opens,
+    clicks = clicks + excluded.clicks,
+    machine_clicks = machine_clicks + excluded.machine_clicks,
+    unique_clicks = unique_clicks + excluded.unique_clicks;
+
+-- name: delete_some_events
+-- Rows of a tenant that is gone.
+DELETE FROM events WHERE tenant = ?1 AND seq IN (
+    SELECT seq FROM events WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_states
+-- Rows of a tenant that is gone.
+DELETE FROM states WHERE tenant = ?1 AND email IN (
+    SELECT email FROM states WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_email_links
+-- Rows of a tenant that is gone.
+DELETE FROM email_links WHERE tenant = ?1 AND (email, link) IN (
+    SELECT email, link FROM email_links WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_figures
+-- Rows of a tenant that is gone.
+DELETE FROM figures WHERE tenant = ?1 AND (scope, id, bucket) IN (
+    SELECT scope, id, bucket FROM figures WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_days
+-- Rows of a tenant that is gone.
+DELETE FROM days WHERE tenant = ?1 AND (scope, id, day) IN (
+    SELECT scope, id, day FROM days WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_balances
+-- Rows of a tenant that is gone.
+DELETE FROM balances WHERE tenant = ?1 AND (scope, id, bucket) IN (
+    SELECT scope, id, bucket FROM balances WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_links
+-- Rows of a tenant that is gone.
+DELETE FROM links WHERE tenant = ?1 AND link IN (
+    SELECT link FROM links WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_agents
+-- Rows of a tenant that is gone.
+DELETE FROM agents WHERE tenant = ?1 AND agent IN (
+    SELECT agent FROM agents WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_campaigns
+-- Rows of a tenant that is gone.
+DELETE FROM campaigns WHERE tenant = ?1 AND campaign IN (
+    SELECT campaign FROM campaigns WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_idempotency
+-- Rows of a tenant that is gone.
+DELETE FROM idempotency WHERE tenant = ?1 AND number IN (
+    SELECT number FROM idempotency WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: judge_event
+-- A judgement by newer rules.
+UPDATE events SET class = ?, reasons = ?, rules = ?, client = ? WHERE tenant = ? AND seq = ?;
+
+-- name: select_judgement
+-- What the rules said of one event.
+SELECT class, reasons, rules, client FROM events WHERE tenant = ? AND seq = ? AND email = ?;
+
+-- name: unscoped_judged_by
+-- The oldest rules by which something in the file is judged; nothing where nothing is.
+SELECT min(rules) FROM tenants;
+
+-- name: unscoped_mark_judged
+-- No event is judged by older rules any more.
+UPDATE tenants SET rules = ?1 WHERE rules < ?1;

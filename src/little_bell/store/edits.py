@@ -1,0 +1,262 @@
+"""Edits: emails that change or go, tenants that go. Figures follow in the same transaction.
+
+What an email counted for stays where it goes: as a closing balance, from which a recount begins. A
+change of its campaign moves what it counted for. An email with more events than a tick should touch
+is left `unfinished`: the rest of its events follow in steps (`Finish`), and everybody who counts
+knows of them.
+"""
+
+from typing import Any, NamedTuple
+
+from little_bell.errors import StoreError
+from little_bell.store.job import BYTES, ROWS, Job
+from little_bell.store.memory import GOING, MOVING, TENANT_GOING, Unfinished
+from little_bell.store.projection import (
+    CAMPAIGN,
+    LINK,
+    SENT,
+    UNIQUE_CLICKS,
+    EmailState,
+    column_of,
+    fresh_row,
+    unique_figures,
+)
+from little_bell.store.statements import load
+from little_bell.store.tenants import Tenant
+from little_bell.store.transaction import Transaction
+from little_bell.tracking.classify import BURST_LOOK_BACK
+from little_bell.tracking.hit import CLICK, OPEN
+
+SQL = load("write.sql")
+
+AT_ONCE = 8  # edits of a tick, at most
+LAST_ID = (1 << 63) - 1
+SWEPT = (  # tables of a tenant that goes, by what deletes some of their rows
+    "delete_some_events",
+    "delete_some_states",
+    "delete_some_email_links",
+    "delete_some_figures",
+    "delete_some_days",
+    "delete_some_balances",
+    "delete_some_links",
+    "delete_some_agents",
+    "delete_some_campaigns",
+    "delete_some_idempotency",
+)
+
+DONE, NOT_FOUND, BUSY = range(3)  # what became of an edit
+
+
+class Change(NamedTuple):
+    """New values of an email; those that are not `given` stay as they are."""
+
+    given: frozenset[str]  # names of the fields below
+    subject: str | None = None
+    recipient: str | None = None
+    campaign: str | None = None
+    metadata: str | None = None  # a JSON object of strings, as text
+
+
+class Edit:
+    """One change: of an email, to nothing where `change` is None; or of a tenant, which goes."""
+
+    __slots__ = ("change", "email", "outcome", "tenant", "texts")
+
+    def __init__(self, tenant: str, email: int, change: Change | None) -> None:
+        """`email` is 0 for the tenant as a whole."""
+        self.tenant = tenant
+        self.email = email
+        self.change = change
+        self.outcome = NOT_FOUND
+        # subject, recipient, campaign, metadata: as they are now
+        self.texts: tuple[str | None, str | None, str | None, str | None] = (None,) * 4
+
+
+class Edits(Job):
+    """All edits of a tick, in one step."""
+
+    def __init__(self, edits: list[Edit]) -> None:
+        self.edits = edits
+        self.error: StoreError | None = None
+
+    def step(self, transaction: Transaction) -> None:
+        transaction.flush_events()  # chains are read from the file
+        # Bursts judge that many clicks again: they are never left for later.
+        share = max(2 * BURST_LOOK_BACK, ROWS // len(self.edits))
+        for edit in self.edits:
+            edit.outcome = self._edit(transaction, edit, share)
+
+    def committed(self) -> None:
+        self.over = True
+
+    def failed(self, error: StoreError) -> None:
+        self.error = error
+        self.over = True
+
+    def _edit(self, transaction: Transaction, edit: Edit, share: int) -> int:
+        tenant = transaction.memory.tenants.by_name.get(edit.tenant.encode("ascii"))
+        if tenant is None:
+            return NOT_FOUND
+        pending = transaction.pending
+        if not edit.email:
+            if pending is not None and pending.tenant == tenant.id:
+                return BUSY
+            transaction.replace_tenant(tenant)
+            return DONE
+        key = (tenant.id, edit.email)
+        if pending is not None and pending.holds(*key):
+            return NOT_FOUND
+        state = transaction.state(*key)
+        if state is None:
+            return NOT_FOUND
+        if key in transaction.unfinished:
+            return BUSY
+        if edit.change is None:
+            delete_email(transaction, state, share)
+        else:
+            change_email(transaction, tenant, state, edit, edit.change, share)
+        return DONE
+
+
+def delete_email(transaction: Transaction, state: EmailState, share: int) -> None:
+    """Delete an email, and `share` of its events at once; what it counted for stays."""
+    cursor, balances = transaction.cursor, transaction.balances
+    tenant, email = key = (state.tenant, state.email)
+    balances.add_email(state, state.created_at, SENT)
+    for at, column in unique_figures(state.uniques()):
+        balances.add_email(state, at, column)
+    transaction.flush_states()  # and the links that were followed in this very tick
+    followed: list[Any] = cursor.execute(SQL["first_clicks"], key).fetchall()
+    for link, first in followed:
+        balances.add(tenant, LINK, link, first, UNIQUE_CLICKS)
+    for name in ("delete_email", "delete_state", "delete_email_links"):
+        cursor.execute(SQL[name], key)
+    transaction.forget(key)
+    rest = Unfinished(tenant, email, GOING, state.campaign, state.head_open, state.head_click)
+    leave(transaction, rest, share)
+
+
+def change_email(
+    transaction: Transaction, tenant: Tenant, state: EmailState, edit: Edit, change: Change, n: int
+) -> None:
+    """Change texts; where the campaign is another, move `n` of the events at once."""
+    cursor = transaction.cursor
+    key = (state.tenant, state.email)
+    stored: tuple[Any, ...] = cursor.execute(SQL["select_email"], key).fetchall()[0]
+    subject, recipient, metadata = stored
+    given = change.given
+    subject = change.subject if "subject" in given else subject
+    recipient = change.recipient if "recipient" in given else recipient
+    metadata = change.metadata if "metadata" in given else metadata
+    if given - {"campaign"}:
+        cursor.execute(SQL["update_email"], (subject, recipient, metadata, *key))
+    if "campaign" in given:
+        name, campaign = change.campaign, None
+        if name is not None:
+            tenant = transaction.tenant(tenant.id)
+            campaign = transaction.memory.campaigns.number(cursor, tenant, name, transaction.at)
+        if campaign != state.campaign:
+            move_email(transaction, state, campaign, n)
+    else:
+        named = (state.tenant, state.campaign)
+        rows: list[Any] = cursor.execute(SQL["campaign_name"], named).fetchall()
+        name = rows[0][0] if rows else None
+    edit.texts = (subject, recipient, name, metadata)
+
+
+def move_email(
+    transaction: Transaction, state: EmailState, campaign: int | None, share: int
+) -> None:
+    """Put an email into another campaign, with `share` of its events at once."""
+    before, state.campaign = state.campaign, campaign
+    figures = transaction.figures
+    for id_, n in ((before, -1), (campaign, 1)):
+        if id_ is not None:
+            figures.add(state.tenant, CAMPAIGN, id_, state.created_at, SENT, n)
+            for at, column in unique_figures(state.uniques()):
+                figures.add(state.tenant, CAMPAIGN, id_, at, column, n)
+    transaction.cursor.execute(SQL["update_campaign"], (campaign, state.tenant, state.email))
+    rest = Unfinished(state.tenant, state.email, MOVING, before, state.head_open, state.head_click)
+    leave(transaction, rest, share)
+
+
+def leave(transaction: Transaction, rest: Unfinished, share: int) -> None:
+    """Do so many events of what an edit left, and keep what then remains."""
+    key = (rest.tenant, rest.email)
+    heads = {}
+    to = None
+    if rest.kind == MOVING:
+        state = transaction.state(*key)
+        to = None if state is None else state.campaign
+    # Clicks first: a burst may judge the newest ones again.
+    for kind, head in ((CLICK, rest.next_click), (OPEN, rest.next_open)):
+        while head is not None and share:
+            share -= 1
+            head = take(transaction, rest, to, kind, head)
+        heads[kind] = head
+    rest = rest._replace(next_open=heads[OPEN], next_click=heads[CLICK])
+    if heads[OPEN] is None and heads[CLICK] is None:
+        transaction.finished(key)
+    else:
+        transaction.unfinish(rest)
+
+
+def take(
+    transaction: Transaction, rest: Unfinished, to: int | None, kind: int, seq: int
+) -> int | None:
+    """See to one event; returns the one before it in its chain."""
+    cursor = transaction.cursor
+    rows: list[Any] = cursor.execute(SQL["select_event"], (rest.tenant, seq)).fetchall()
+    if not rows:
+        return None  # a hole in the chain: `check` tells of it
+    at, link, client, class_, prev = rows[0]
+    if rest.kind == MOVING:
+        column = column_of(kind, class_)
+        for id_, n in ((rest.campaign, -1), (to, 1)):
+            if id_ is not None:
+                transaction.figures.add(rest.tenant, CAMPAIGN, id_, at, column, n)
+    else:
+        state = EmailState(rest.tenant, rest.email, fresh_row(0, rest.campaign))
+        transaction.balances.add_closed(state, kind, class_, client, link, at)
+        cursor.execute(SQL["delete_event"], (rest.tenant, seq))
+    before: int | None = prev
+    return before
+
+
+class Finish(Job):
+    """A step more of what an edit left unfinished."""
+
+    def __init__(self, rest: Unfinished) -> None:
+        self.rest = rest
+
+    def step(self, transaction: Transaction) -> None:
+        transaction.flush_events()
+        if self.rest.kind == TENANT_GOING:
+            sweep_tenant(transaction, self.rest)
+        else:
+            leave(transaction, self.rest, ROWS)
+
+    def committed(self) -> None:
+        self.over = True
+
+    def failed(self, _error: StoreError) -> None:
+        self.over = True  # it is still unfinished: there will be another
+
+
+def sweep_tenant(transaction: Transaction, rest: Unfinished) -> None:
+    """Delete some rows of a tenant that is gone; forget it where none was left."""
+    cursor, tenant = transaction.cursor, rest.tenant
+    low = size = 0
+    for email, length in cursor.execute(SQL["last_of_batch"], (tenant, 1, LAST_ID, ROWS)):
+        if low and size + length > BYTES:
+            break
+        low, size = email, size + length
+    if low:
+        cursor.execute(SQL["delete_emails"], (tenant, low, LAST_ID))
+        return
+    for name in SWEPT:
+        cursor.execute(SQL[name], (tenant, ROWS))
+        if transaction.changes():
+            return
+    for key in [key for key in transaction.unfinished if key[0] == tenant]:
+        transaction.finished(key)
