@@ -231,7 +231,7 @@ def test_rebuild_while_opens_go_on(seeded: Bell, soak: bool) -> None:
 
 
 def test_corrections_are_not_for_the_network(bell: Bell) -> None:
-    assert bell.ask("POST", "/corrections", "[]").status == 404
+    assert bell.ask("POST", "/corrections", "[]").status == 405
 
 
 # backup

@@ -108,7 +108,7 @@ def test_pipelined_requests_of_every_kind_are_answered_in_order(bell: Bell) -> N
             + raw_request(f"/{tenant}/emails", method="POST", body=b"{}")
             + raw_request(f"/{tenant}/pixel/1.gif", method="HEAD")
             + b"\r\n"  # an empty line before a request is skipped
-            + raw_request("/nothing")
+            + raw_request("/nothing.html")
             + raw_request(f"/{tenant}/click/1?url=http://x.example")
             + raw_request(f"/{tenant}/emails", method="POST", body=b"no")
             + raw_request("/health", method="DELETE")
@@ -490,7 +490,7 @@ def test_options_says_what_is_allowed(bell: Bell, target: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/acme", "/acme/", "/acme/emails/", "/acme/pixel", "/a/b/c/d/e", "/-/x", "/~"],
+    ["/nothing.html", "/acme/", "/acme/letters/", "/acme/pixel", "/a/b/c/d/e", "/-/x", "/~"],
 )
 def test_404_is_a_page_for_people_and_a_problem_for_programs(bell: Bell, path: str) -> None:
     page = bell.get(path, Accept="text/html,application/xhtml+xml,*/*;q=0.8")

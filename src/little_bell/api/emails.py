@@ -3,7 +3,7 @@
 import json
 
 from little_bell.errors import Refused
-from little_bell.tracking.email import NewEmail, Once
+from little_bell.tracking.email import Change, NewEmail, Once
 
 # Characters. 998 is a header line's limit (RFC 5322 2.1.1), 320 the longest address's.
 MAX_TEXT = {"subject": 998, "recipient": 320, "campaign": 128}
@@ -86,22 +86,57 @@ def created(base: str, tenant: str, email: int) -> dict[str, object]:
     return {"email_id": email, "tracking_pixel_url": f"{base}/{tenant}/pixel/{email}.gif"}
 
 
-def read_email(tenant: str, members: dict[str, object], once: Once | None = None) -> NewEmail:
-    """One new email from its members. Raises Refused (400) that names the field at fault."""
-    texts: dict[str, str | None] = dict.fromkeys(MAX_TEXT)
-    metadata = None
+def described(
+    email: int,
+    subject: str | None,
+    recipient: str | None,
+    campaign: str | None,
+    metadata: str | None,
+) -> dict[str, object]:
+    """What answers say of an email's texts; `metadata` is JSON."""
+    return {
+        "email_id": email,
+        "subject": subject,
+        "recipient": recipient,
+        "campaign": campaign,
+        "metadata": None if metadata is None else json.loads(metadata),
+    }
+
+
+def read_texts(members: dict[str, object]) -> dict[str, str | None]:
+    """The members of an email, checked; only those that are given.
+
+    Raises Refused (400) that names the field at fault.
+    """
+    texts: dict[str, str | None] = {}
     for name, value in members.items():
         if name in MAX_TEXT:
-            if value is not None:
-                texts[name] = clean(value, name, MAX_TEXT[name]) or None
+            texts[name] = None if value is None else clean(value, name, MAX_TEXT[name]) or None
         elif name == "metadata":
-            if value is not None:
-                metadata = read_metadata(value)
+            texts[name] = None if value is None else read_metadata(value)
         else:
             known = ", ".join((*MAX_TEXT, "metadata"))
             shown = clean(name[:MAX_NAME].replace("\0", " "), "name", MAX_NAME)
             raise Refused(400, f"unknown field {shown!r}; known are {known}", shown)
-    return NewEmail(tenant, texts["subject"], texts["recipient"], texts["campaign"], metadata, once)
+    return texts
+
+
+def read_email(tenant: str, members: dict[str, object], once: Once | None = None) -> NewEmail:
+    """One new email from its members. Raises Refused (400) that names the field at fault."""
+    texts = read_texts(members)
+    subject, recipient, campaign = (texts.get(name) for name in MAX_TEXT)
+    return NewEmail(tenant, subject, recipient, campaign, texts.get("metadata"), once)
+
+
+def parse_change(body: bytes) -> Change:
+    """New values of an email from a request's body: what is not named stays, null takes away.
+
+    Raises Refused (400).
+    """
+    texts = read_texts(read_object(body))
+    if not texts:
+        raise Refused(400, f"nothing to change; known are {', '.join((*MAX_TEXT, 'metadata'))}")
+    return Change(frozenset(texts), *(texts.get(name) for name in (*MAX_TEXT, "metadata")))
 
 
 def read_metadata(value: object) -> str | None:

@@ -6,7 +6,7 @@ is left `unfinished`: the rest of its events follow in steps (`Finish`), and eve
 knows of them.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from little_bell.errors import StoreError
 from little_bell.store.job import BYTES, ROWS, Job
@@ -25,11 +25,12 @@ from little_bell.store.statements import load
 from little_bell.store.tenants import Tenant
 from little_bell.store.transaction import Transaction
 from little_bell.tracking.classify import BURST_LOOK_BACK
+from little_bell.tracking.email import Change
 from little_bell.tracking.hit import CLICK, OPEN
 
 SQL = load("write.sql")
 
-AT_ONCE = 8  # edits of a tick, at most
+AT_ONCE = 16  # edits of a tick, at most
 LAST_ID = (1 << 63) - 1
 SWEPT = (  # tables of a tenant that goes, by what deletes some of their rows
     "delete_some_events",
@@ -45,16 +46,6 @@ SWEPT = (  # tables of a tenant that goes, by what deletes some of their rows
 )
 
 DONE, NOT_FOUND, BUSY = range(3)  # what became of an edit
-
-
-class Change(NamedTuple):
-    """New values of an email; those that are not `given` stay as they are."""
-
-    given: frozenset[str]  # names of the fields below
-    subject: str | None = None
-    recipient: str | None = None
-    campaign: str | None = None
-    metadata: str | None = None  # a JSON object of strings, as text
 
 
 class Edit:
@@ -228,6 +219,7 @@ class Finish(Job):
 
     def __init__(self, rest: Unfinished) -> None:
         self.rest = rest
+        self.error: StoreError | None = None
 
     def step(self, transaction: Transaction) -> None:
         transaction.flush_events()
@@ -239,8 +231,9 @@ class Finish(Job):
     def committed(self) -> None:
         self.over = True
 
-    def failed(self, _error: StoreError) -> None:
-        self.over = True  # it is still unfinished: there will be another
+    def failed(self, error: StoreError) -> None:
+        self.error = error  # it is still unfinished: there will be another
+        self.over = True
 
 
 def sweep_tenant(transaction: Transaction, rest: Unfinished) -> None:

@@ -19,3 +19,13 @@ class NewEmail(NamedTuple):
     campaign: str | None
     metadata: str | None  # a JSON object of strings, as text
     once: Once | None = None
+
+
+class Change(NamedTuple):
+    """What `PATCH /{tenant}/emails/{email}` says: new values of the fields that are `given`."""
+
+    given: frozenset[str]  # names of the fields below
+    subject: str | None = None
+    recipient: str | None = None
+    campaign: str | None = None
+    metadata: str | None = None

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from little_bell.errors import DataError, Refused, StoreError
 from little_bell.ops.logs import INFO, Log
@@ -14,9 +14,12 @@ from little_bell.store.recorder import Recorder
 from little_bell.tracking.email import NewEmail, Once
 from little_bell.wire.handover import Arrival
 
+if TYPE_CHECKING:
+    from little_bell.store.edits import Finish
+
 WAITING = 16  # batches; more are refused
 UNDER_WAY = "a request with this Idempotency-Key is under way"
-AGAIN = 1.0  # seconds until a sweep that failed is tried again
+AGAIN = 1.0  # seconds until a sweep or a rest of an edit that failed is tried again
 
 Tell = Callable[[int, int, int], None]
 
@@ -55,6 +58,8 @@ class Bulk:
         self.queue: deque[Entry] = deque()
         self.sweep: Sweep | None = None
         self.sweep_at = 0.0  # monotonic
+        self.finish: Finish | None = None  # what an edit left (see `store.edits`)
+        self.finish_at = 0.0  # monotonic
 
     # What arrives
 
@@ -125,7 +130,15 @@ class Bulk:
             if self.sweep is None or self.sweep.pending != pending:
                 self.sweep = Sweep(pending)
             return self.sweep
+        if self.memory.unfinished and now >= self.finish_at:
+            return self._finish()
         return self.queue[0].batch if self.queue else None
+
+    def _finish(self) -> Job:
+        from little_bell.store.edits import Finish
+
+        self.finish = Finish(next(iter(self.memory.unfinished.values())))
+        return self.finish
 
     def settle(self, now: float) -> None:
         """After a tick: say what became of a batch that is over."""
@@ -133,6 +146,10 @@ class Bulk:
             if self.memory.pending is not None:
                 self.sweep_at = now + AGAIN
             self.sweep = None
+        if self.finish is not None:
+            if self.finish.error is not None:
+                self.finish_at = now + AGAIN
+            self.finish = None
         failing = self.recorder.reason is not None
         while self.queue and (failing or self.queue[0].batch.over):
             entry = self.queue.popleft()

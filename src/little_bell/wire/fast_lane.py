@@ -3,15 +3,14 @@
 import _thread
 from collections.abc import Callable, Iterable
 from time import monotonic, perf_counter, time
-from typing import TYPE_CHECKING
 
-from little_bell.config import NO_TENANT, Config, is_tenant
-from little_bell.errors import DataError, Refused
+from little_bell.config import Config, is_tenant
+from little_bell.errors import Refused
 from little_bell.ops.health import Health
 from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.metrics import Counters
 from little_bell.store.checkpoint import Checkpointer
-from little_bell.store.recorder import REFUSED, Recorder
+from little_bell.store.recorder import Recorder
 from little_bell.tracking.client import client_address, parse_networks, show, truncate, within
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import (
@@ -33,41 +32,16 @@ from little_bell.wire.connection import Later
 from little_bell.wire.handover import MAX_BODY
 from little_bell.wire.http import Request
 from little_bell.wire.operations import Operations
+from little_bell.wire.register import Register
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import CONTROL_ROUTES, EITHER, ROUTES, SLOW, Router
-
-if TYPE_CHECKING:
-    from little_bell.store.corrections import Corrections
 
 SOURCES = 4096  # client addresses whose stored form is kept in memory
 PIXEL = "pixel"
 MESSAGES = ("Email opened", "Link clicked")  # by kind
 
 
-class Creation(Later):
-    """The answer to a new email."""
-
-    __slots__ = ("address", "request", "tenant")
-
-    def __init__(self, request: Request, tenant: str, address: str) -> None:
-        super().__init__()
-        self.request = request
-        self.tenant = tenant
-        self.address = address
-
-
-class Correcting(Later):
-    """The answer to corrections that this tick makes."""
-
-    __slots__ = ("job", "request")
-
-    def __init__(self, request: Request, job: "Corrections") -> None:
-        super().__init__()
-        self.request = request
-        self.job = job
-
-
-Outcome = bytes | Creation | Correcting | None
+Outcome = bytes | Later | None
 Handler = Callable[[Request, list[bytes], bytes, bytes], Outcome]
 
 
@@ -104,16 +78,15 @@ class FastLane:
         # What the tick decided so far.
         self.hits: list[Hit] = []
         self.emails: list[NewEmail] = []
-        self.creations: list[Creation] = []
-        self.correcting: Correcting | None = None
         self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails)
+        self.register = Register(config, self.replies, log, self.bulk, self.emails)
         operations = Operations(config, self.health_report, checkpointer, self.replies)
         self.handlers: dict[str, Handler] = {
             "pixel": self.pixel,
             "click": self.click,
             "click_url": self.click_url,
-            "create_email": self.create_email,
-            "correct": self.correct,
+            "tenant": self.tenant,
+            **self.register.handlers,
             **operations.handlers,
         }
 
@@ -123,6 +96,7 @@ class FastLane:
         self.now = now = time()
         self.now_ms = int(now * 1000)
         self.replies.tick(now)
+        self.register.begin_tick(now, self.now_ms)
 
     def handle(self, request: Request, peer: bytes, control: bool = False) -> Outcome:
         """Decide one request; None: it is the slow lane's. Never raises for what a client sent."""
@@ -169,7 +143,7 @@ class FastLane:
         """Record what the tick decided; creations have their answers afterwards."""
         hits, emails = self.hits, self.emails
         now = monotonic()
-        job = self.bulk.job(now) if self.correcting is None else self.correcting.job
+        job = self.register.job(now)
         if hits or emails or job is not None:
             started = perf_counter()
             durable, written = self.recorder.record(self.now_ms, emails, hits, now, job)
@@ -178,14 +152,9 @@ class FastLane:
             counters.batch.observe(len(hits) + len(emails))
             if durable:
                 self._recorded(zip(hits, written.classes, strict=True))
-                for creation, (_, email) in zip(self.creations, written.emails, strict=True):
-                    self._created(creation, email)
             else:
                 counters.answers_not_durable += len(hits)
-                for creation in self.creations:
-                    creation.answer = self._unavailable(creation.request)
-            if self.correcting is not None:
-                self._corrected(self.correcting)
+            self.register.settle(durable, written)
             self.forget_tick()
             if not self.warm:
                 self.warm = True
@@ -199,9 +168,7 @@ class FastLane:
     def forget_tick(self) -> None:
         """The next tick begins with nothing."""
         self.hits.clear()
-        self.emails.clear()
-        self.creations.clear()
-        self.correcting = None
+        self.register.forget_tick()
 
     def _disk_changed(self) -> None:
         """Say once that the disk fails, and once that it is back."""
@@ -223,6 +190,13 @@ class FastLane:
             if log is not None and class_ >= 0:
                 message = MESSAGES[hit.kind]
                 log.event(stamp, message, by_id[hit.tenant].name, hit.email, show(hit.address))
+
+    def tenant(self, request: Request, segments: list[bytes], _query: bytes, _peer: bytes) -> bytes:
+        """A tenant's short address leads to its dashboard."""
+        if not is_tenant(segments[1]):
+            raise Refused(404, "there is nothing here")
+        location = f"{self.config.prefix}/{segments[1].decode('ascii')}/dashboard"
+        return self.replies.answer(request, "tenant", 302, (("Location", location),), b"")
 
     # Tracking
 
@@ -300,83 +274,3 @@ class FastLane:
             "original_url": url,
         }
         return self.replies.json(request, "click_url", 200, members)
-
-    # Emails
-
-    def create_email(
-        self, request: Request, segments: list[bytes], _query: bytes, peer: bytes
-    ) -> Outcome:
-        """Note a new email; its answer follows from the commit."""
-        from little_bell.api.emails import NO_EMAILS, created, is_ndjson, parse_email, read_once
-
-        if not is_tenant(segments[1]):
-            raise Refused(404, NO_TENANT)
-        tenant = segments[1].decode("ascii")
-        if not request.body and is_ndjson(request.headers.get(b"content-type", b"")):
-            raise Refused(400, NO_EMAILS)
-        once = None
-        if b"idempotency-key" in request.headers:
-            from hashlib import sha256
-
-            once = read_once(request.headers, sha256(request.body).digest())
-        email = parse_email(tenant, request.body, once)
-        if once is not None:
-            known = self.bulk.created_before(tenant, once, self.now_ms)
-            if known is not None:
-                members = created(self.config.base_url, tenant, known.first)
-                return self.replies.json(request, "create_email", 201, members)
-        address = client_address(peer, request.headers, self.config.trusted_proxies)
-        creation = Creation(request, tenant, show(truncate(address)))
-        self.emails.append(email)
-        self.creations.append(creation)
-        return creation
-
-    def _created(self, creation: Creation, email: int) -> None:
-        from little_bell.api.emails import created
-
-        request = creation.request
-        if (0, email) == REFUSED:
-            refused = Refused(400, "the database refused this email")
-            creation.answer = self.replies.refuse(request, "create_email", refused, None)
-            return
-        members = created(self.config.base_url, creation.tenant, email)
-        creation.answer = self.replies.json(request, "create_email", 201, members)
-        if self.log.level <= INFO:
-            stamp = self.log.stamp(self.now)
-            self.log.event(stamp, "Email created", creation.tenant, email, creation.address)
-
-    def _unavailable(self, request: Request) -> bytes:
-        refused = Refused(503, "the disk takes nothing now; the email has no id", retry_after=5)
-        return self.replies.refuse(request, "create_email", refused, None)
-
-    # Corrections
-
-    def correct(
-        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
-    ) -> Correcting:
-        """Put rows right that a recount found wrong; over the control socket alone."""
-        from little_bell.api.emails import read_json
-        from little_bell.store.corrections import Corrections
-        from little_bell.store.recount import Correction
-
-        if self.correcting is not None:
-            raise Refused(409, "another correction is under way", retry_after=1)
-        value = read_json(request.body, "the body")
-        if not isinstance(value, list) or any(
-            not isinstance(row, list) or len(row) != len(Correction._fields) for row in value
-        ):
-            raise Refused(400, "the body is not a list of corrections")
-        job = Corrections([Correction(*row) for row in value])
-        self.correcting = Correcting(request, job)
-        return self.correcting
-
-    def _corrected(self, correcting: Correcting) -> None:
-        """Answer corrections: how many rows had moved on."""
-        request, error = correcting.request, correcting.job.error
-        if error is None:
-            members = {"moved": correcting.job.moved}
-            correcting.answer = self.replies.json(request, "correct", 200, members)
-        else:
-            status = 400 if isinstance(error, DataError) else 503
-            refused = Refused(status, str(error), retry_after=1)
-            correcting.answer = self.replies.refuse(request, "correct", refused, None)

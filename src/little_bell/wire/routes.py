@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from little_bell.config import is_tenant
+
 FAST, SLOW = "fast", "slow"
 EITHER = "either"  # the fast lane hands over what may take long
 
@@ -21,6 +23,11 @@ ROUTES = (
     Route("click", "GET", "/{tenant}/click/{email}", FAST, True),
     Route("click_url", "GET", "/{tenant}/click-url/{email}", FAST),
     Route("create_email", "POST", "/{tenant}/emails", EITHER),
+    Route("change_email", "PATCH", "/{tenant}/emails/{email}", FAST),
+    Route("delete_email", "DELETE", "/{tenant}/emails/{email}", FAST),
+    Route("delete_tenant", "DELETE", "/{tenant}", FAST),
+    Route("tenant", "GET", "/{tenant}", FAST, True),
+    Route("try_it", "POST", "/{tenant}/dashboard/try", FAST, True),
     Route("health", "GET", "/health", FAST),
     Route("metrics", "GET", "/metrics", FAST),
     Route("front", "GET", "/", SLOW, True),
@@ -48,7 +55,8 @@ class Router:
         for route in routes:
             segments = route.pattern.encode("ascii").split(b"/")
             if segments[1] == b"{tenant}":
-                methods = self.scoped.setdefault((len(segments), segments[2]), {})
+                kind = segments[2] if len(segments) > 2 else b""
+                methods = self.scoped.setdefault((len(segments), kind), {})
             elif segments[1] == b"-":
                 methods = self.folder
             else:
@@ -56,27 +64,36 @@ class Router:
             methods[route.method.encode("ascii")] = route
             if route.method == "GET":
                 methods[b"HEAD"] = route
+        self.home = self.scoped.get((2, b""))  # of a tenant's name alone
 
     def find(self, target: bytes) -> tuple[dict[bytes, Route] | None, list[bytes], bytes]:
         """The routes of a target by method (None: no such path), its segments and its query."""
         if not target.startswith(b"/"):
             target = origin_form(target)
         path, _, query = target.partition(b"?")
+        methods = None
         if self.prefix and (path + b"/").startswith(self.prefix + b"/"):
             inner = path[len(self.prefix) :] or b"/"
             segments = inner.split(b"/")
             methods = self._methods(inner, segments)
-            if methods is not None:
+            # `/bell/emails` is an address of the tenant `bell` rather than of one called `emails`.
+            if methods is not None and (len(segments) != 2 or methods is not self.home):
                 return methods, segments, query
-        segments = path.split(b"/")
-        return self._methods(path, segments), segments, query
+        whole = path.split(b"/")
+        found = self._methods(path, whole)
+        if found is None and methods is not None:
+            return methods, segments, query
+        return found, whole, query
 
     def _methods(self, path: bytes, segments: list[bytes]) -> dict[bytes, Route] | None:
-        if len(segments) < 3:
-            return self.whole.get(path)
-        if segments[1] == b"-" and len(segments) == 3:
-            return self.folder or None
-        return self.scoped.get((len(segments), segments[2]))
+        if len(segments) > 2:
+            if segments[1] == b"-" and len(segments) == 3:
+                return self.folder or None
+            return self.scoped.get((len(segments), segments[2]))
+        whole = self.whole.get(path)
+        if whole is None and len(segments) == 2 and is_tenant(segments[1]):
+            return self.home
+        return whole
 
 
 def origin_form(target: bytes) -> bytes:

@@ -1,0 +1,321 @@
+"""The register: emails that are created, changed and deleted; answered after the tick's commit."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from little_bell.config import NO_TENANT, Config, is_tenant
+from little_bell.errors import DataError, Refused, StoreError
+from little_bell.ops.logs import INFO, Log
+from little_bell.store.job import Job
+from little_bell.store.recorder import REFUSED
+from little_bell.store.writer import Written
+from little_bell.tracking.client import client_address, show, truncate
+from little_bell.tracking.email import NewEmail
+from little_bell.tracking.hit import parse_id
+from little_bell.wire.bulk import Bulk
+from little_bell.wire.connection import Later
+from little_bell.wire.http import Request
+from little_bell.wire.replies import Replies
+
+if TYPE_CHECKING:
+    from little_bell.store.corrections import Corrections
+    from little_bell.store.edits import Edit, Edits
+
+DONE = {
+    "change_email": "Email changed",
+    "delete_email": "Email deleted",
+    "delete_tenant": "Tenant deleted",
+}
+TRIAL = "Is anybody there?"  # subject of an email that was created to try things
+SAME_SITE = (b"same-origin", b"none")
+
+BARE_HEADERS = (
+    ("Cache-Control", "no-store"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+
+
+class Creation(Later):
+    """The answer to a new email."""
+
+    __slots__ = ("address", "request", "route", "tenant")
+
+    def __init__(self, request: Request, route: str, tenant: str, address: str) -> None:
+        super().__init__()
+        self.request = request
+        self.route = route
+        self.tenant = tenant
+        self.address = address
+
+
+class Editing(Later):
+    """The answer to a change of an email, or to its end or a tenant's."""
+
+    __slots__ = ("address", "edit", "request", "route")
+
+    def __init__(self, request: Request, route: str, edit: "Edit", address: str) -> None:
+        super().__init__()
+        self.request = request
+        self.route = route
+        self.edit = edit
+        self.address = address
+
+
+class Correcting(Later):
+    """The answer to corrections that this tick makes."""
+
+    __slots__ = ("job", "request")
+
+    def __init__(self, request: Request, job: "Corrections") -> None:
+        super().__init__()
+        self.request = request
+        self.job = job
+
+
+Outcome = bytes | Later
+Handler = Callable[[Request, list[bytes], bytes, bytes], Outcome]
+
+
+class Register:
+    """Handlers by the names of their routes, and what the tick decided so far."""
+
+    def __init__(
+        self, config: Config, replies: Replies, log: Log, bulk: Bulk, emails: list[NewEmail]
+    ) -> None:
+        """`emails` are those that the tick is to create."""
+        self.config = config
+        self.replies = replies
+        self.log = log
+        self.bulk = bulk
+        self.emails = emails
+        self.now_ms = 0
+        self.now = 0.0
+        self.creations: list[Creation] = []
+        self.editings: list[Editing] = []
+        self.edits: Edits | None = None  # those of `editings`
+        self.correcting: Correcting | None = None
+        self.handlers: dict[str, Handler] = {
+            "create_email": self.create_email,
+            "change_email": self.change_email,
+            "delete_email": self.delete_email,
+            "delete_tenant": self.delete_tenant,
+            "try_it": self.try_it,
+            "correct": self.correct,
+        }
+
+    # A tick
+
+    def begin_tick(self, now: float, now_ms: int) -> None:
+        self.now, self.now_ms = now, now_ms
+
+    def job(self, now: float) -> Job | None:
+        """What the tick has to write beside emails and hits. `now` is monotonic seconds."""
+        if self.correcting is not None:
+            return self.correcting.job
+        if self.editings:
+            from little_bell.store.edits import Edits
+
+            self.edits = Edits([one.edit for one in self.editings])
+            return self.edits
+        return self.bulk.job(now)
+
+    def settle(self, durable: bool, written: Written) -> None:
+        """Answer what the commit decided."""
+        if durable:
+            for creation, (_, email) in zip(self.creations, written.emails, strict=True):
+                self._created(creation, email)
+        else:
+            for creation in self.creations:
+                creation.answer = self._unavailable(creation)
+        for editing in self.editings:
+            editing.answer = self._edited(editing)
+        if self.correcting is not None:
+            self.correcting.answer = self._corrected(self.correcting)
+
+    def forget_tick(self) -> None:
+        """The next tick begins with nothing."""
+        self.emails.clear()
+        self.creations.clear()
+        self.editings.clear()
+        self.edits = None
+        self.correcting = None
+
+    # New emails
+
+    def create_email(
+        self, request: Request, segments: list[bytes], _query: bytes, peer: bytes
+    ) -> Outcome:
+        """Note a new email; its answer follows from the commit."""
+        from little_bell.api.emails import NO_EMAILS, created, is_ndjson, parse_email, read_once
+
+        tenant = self._tenant(segments)
+        if not request.body and is_ndjson(request.headers.get(b"content-type", b"")):
+            raise Refused(400, NO_EMAILS)
+        once = None
+        if b"idempotency-key" in request.headers:
+            from hashlib import sha256
+
+            once = read_once(request.headers, sha256(request.body).digest())
+        email = parse_email(tenant, request.body, once)
+        if once is not None:
+            known = self.bulk.created_before(tenant, once, self.now_ms)
+            if known is not None:
+                members = created(self.config.base_url, tenant, known.first)
+                return self.replies.json(request, "create_email", 201, members)
+        return self._create(request, "create_email", email, peer)
+
+    def try_it(
+        self, request: Request, segments: list[bytes], _query: bytes, peer: bytes
+    ) -> Outcome:
+        """A test email for the dashboard, whose page then opens it. Forms of other sites create
+        none."""
+        if request.headers.get(b"sec-fetch-site", b"none") not in SAME_SITE:
+            raise Refused(403, "another site asked for this")
+        email = NewEmail(self._tenant(segments), TRIAL, None, None, None)
+        return self._create(request, "try_it", email, peer)
+
+    def _tenant(self, segments: list[bytes]) -> str:
+        if not is_tenant(segments[1]):
+            raise Refused(404, NO_TENANT)
+        return segments[1].decode("ascii")
+
+    def _create(self, request: Request, route: str, email: NewEmail, peer: bytes) -> Creation:
+        creation = Creation(request, route, email.tenant, self._address(request, peer))
+        self.emails.append(email)
+        self.creations.append(creation)
+        return creation
+
+    def _address(self, request: Request, peer: bytes) -> str:
+        """Where a request came from, as the log says it."""
+        return show(truncate(client_address(peer, request.headers, self.config.trusted_proxies)))
+
+    def _created(self, creation: Creation, email: int) -> None:
+        from little_bell.api.emails import created
+
+        request, route, tenant = creation.request, creation.route, creation.tenant
+        if (0, email) == REFUSED:
+            refused = Refused(400, "the database refused this email")
+            creation.answer = self.replies.refuse(request, route, refused, None)
+            return
+        if route == "try_it":
+            to = f"{self.config.prefix}/{tenant}/dashboard/emails/{email}?try=1"
+            headers = (*BARE_HEADERS, ("Location", to))
+            creation.answer = self.replies.answer(request, route, 303, headers, b"")
+        else:
+            members = created(self.config.base_url, tenant, email)
+            creation.answer = self.replies.json(request, route, 201, members)
+        if self.log.level <= INFO:
+            stamp = self.log.stamp(self.now)
+            self.log.event(stamp, "Email created", tenant, email, creation.address)
+
+    def _unavailable(self, creation: Creation) -> bytes:
+        refused = Refused(503, "the disk takes nothing now; the email has no id", retry_after=5)
+        return self.replies.refuse(creation.request, creation.route, refused, None)
+
+    # Changes
+
+    def change_email(
+        self, request: Request, segments: list[bytes], _query: bytes, peer: bytes
+    ) -> Outcome:
+        """Note new values of an email."""
+        from little_bell.api.emails import parse_change
+        from little_bell.store.edits import Edit
+
+        email = self._email(segments)
+        change = parse_change(request.body)
+        edit = Edit(segments[1].decode("ascii"), email, change)
+        return self._edit(request, "change_email", edit, peer)
+
+    def delete_email(
+        self, request: Request, segments: list[bytes], _query: bytes, peer: bytes
+    ) -> Outcome:
+        """Note that an email goes."""
+        from little_bell.store.edits import Edit
+
+        email = self._email(segments)
+        edit = Edit(segments[1].decode("ascii"), email, None)
+        return self._edit(request, "delete_email", edit, peer)
+
+    def delete_tenant(
+        self, request: Request, segments: list[bytes], query: bytes, peer: bytes
+    ) -> Outcome:
+        """Note that a tenant goes, where its name is said twice."""
+        from little_bell.store.edits import Edit
+        from little_bell.tracking.links import query_value
+
+        tenant = self._tenant(segments)
+        if query_value(query, "confirm") != tenant:
+            detail = f"this deletes everything of {tenant}; say so with ?confirm={tenant}"
+            raise Refused(400, detail, "confirm")
+        return self._edit(request, "delete_tenant", Edit(tenant, 0, None), peer)
+
+    def _email(self, segments: list[bytes]) -> int:
+        email = parse_id(segments[3])
+        if not is_tenant(segments[1]) or not email or segments[3].endswith(b".gif"):
+            raise Refused(404, "there is no such email")
+        return email
+
+    def _edit(self, request: Request, route: str, edit: "Edit", peer: bytes) -> Editing:
+        from little_bell.store.edits import AT_ONCE
+
+        if len(self.editings) >= AT_ONCE or self.correcting is not None:
+            raise Refused(503, "too many changes at once; try again", retry_after=1)
+        editing = Editing(request, route, edit, self._address(request, peer))
+        self.editings.append(editing)
+        return editing
+
+    def _edited(self, editing: Editing) -> bytes:
+        from little_bell.store.edits import BUSY, NOT_FOUND
+
+        request, route, edit = editing.request, editing.route, editing.edit
+        error = self.edits.error if self.edits is not None else StoreError("not written")
+        what = "email" if edit.email else "tenant"
+        if error is not None:
+            refused = self._failed(error)
+        elif edit.outcome == NOT_FOUND:
+            refused = Refused(404, f"there is no such {what}")
+        elif edit.outcome == BUSY:
+            refused = Refused(409, f"the {what} is being changed already", retry_after=1)
+        else:
+            fields = {"email_id": edit.email} if edit.email else {}
+            address = {"ip_address": editing.address}
+            self.log.write(INFO, DONE[route], tenant_id=edit.tenant, **fields, **address)
+            if edit.change is None:
+                return self.replies.answer(request, route, 204, BARE_HEADERS, b"")
+            from little_bell.api.emails import described
+
+            return self.replies.json(request, route, 200, described(edit.email, *edit.texts))
+        return self.replies.refuse(request, route, refused, None)
+
+    def _failed(self, error: StoreError) -> Refused:
+        return Refused(400 if isinstance(error, DataError) else 503, str(error), retry_after=1)
+
+    # Corrections
+
+    def correct(
+        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
+    ) -> Outcome:
+        """Put rows right that a recount found wrong; over the control socket alone."""
+        from little_bell.api.emails import read_json
+        from little_bell.store.corrections import Corrections
+        from little_bell.store.recount import Correction
+
+        if self.correcting is not None or self.editings:
+            raise Refused(409, "another correction is under way", retry_after=1)
+        value = read_json(request.body, "the body")
+        if not isinstance(value, list) or any(
+            not isinstance(row, list) or len(row) != len(Correction._fields) for row in value
+        ):
+            raise Refused(400, "the body is not a list of corrections")
+        job = Corrections([Correction(*row) for row in value])
+        self.correcting = Correcting(request, job)
+        return self.correcting
+
+    def _corrected(self, correcting: Correcting) -> bytes:
+        """Answer corrections: how many rows had moved on."""
+        request, error = correcting.request, correcting.job.error
+        if error is None:
+            members = {"moved": correcting.job.moved}
+            return self.replies.json(request, "correct", 200, members)
+        return self.replies.refuse(request, "correct", self._failed(error), None)
