@@ -12,6 +12,7 @@ from little_bell.tracking.hit import GPC, PREFETCH, RELAY, SCANNER, header_flags
 from little_bell.tracking.rules import CLASSES, REASONS, RULES
 
 MOZILLA = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
+BROWSER = f"{MOZILLA} Chrome/120.0.0.0 Safari/537.36"
 
 # user agent, class, agent, reason
 SIGNALS = [
@@ -110,9 +111,13 @@ SIGNALS = [
         "browser",
         "browser",
     ),
+    ("Mozilla/4.0 (compatible; MSIE 7.0; MSOffice 12)", "human", "microsoft", "outlook"),
+    ("Java-http-client/17.0.9", "machine", "generic", "http-library"),
     ("Something/1.0", "unknown", "unknown", "unrecognised"),
     # Bare words of bot lists prove nothing.
     ("JavaMailReader/1.0", "unknown", "unknown", "unrecognised"),
+    ("GameRevolution/1.0", "unknown", "unknown", "unrecognised"),
+    ("lwplayer/2.0", "unknown", "unknown", "unrecognised"),
     (f"{MOZILLA} Chrome/120.0 Safari/537.36 SecurityBrowser/1.0", "human", "browser", "browser"),
     (f"{MOZILLA} Chrome/120.0 Mobile Safari/537.36 CUBOT_X18", "human", "browser", "browser"),
 ]
@@ -144,7 +149,7 @@ def test_headers(name: bytes, value: bytes, flag: int) -> None:
 
 
 def test_a_prefetch_by_a_browser_is_a_machine_and_an_address_range_is_only_a_reason() -> None:
-    browser = classify_agent(SIGNALS[24][0])
+    browser = classify_agent(BROWSER)
     prefetched = classify_hit(browser, PREFETCH)
     assert (CLASSES[prefetched.verdict], prefetched.agent) == ("machine", "generic")
     assert reason_codes(prefetched.reasons) == ("browser", "prefetch")

@@ -3,14 +3,7 @@
 from typing import NamedTuple
 
 from little_bell.tracking import hit as hits
-from little_bell.tracking.rules import (
-    BIT,
-    FALLBACK,
-    MACHINE,
-    REASONS,
-    RULES,
-    Rule,
-)
+from little_bell.tracking.rules import BIT, MACHINE, REASONS, rule_for
 
 BURST_LINKS = 3  # different links of one email ...
 BURST_WINDOW = 10_000  # ... within this many milliseconds, from one source
@@ -26,29 +19,12 @@ class Verdict(NamedTuple):
     verdict: int  # HUMAN, PROXY, MACHINE or UNKNOWN
     agent: str
     reasons: int  # bits of REASONS
-    client: int = 0
-
-
-def matches(rule: Rule, user_agent: str, lowered: str) -> bool:
-    """Whether every condition that the rule gives holds."""
-    if rule.equals and user_agent not in rule.equals:
-        return False
-    if rule.starts and not lowered.startswith(rule.starts):
-        return False
-    if rule.ends and not lowered.endswith(rule.ends):
-        return False
-    return not rule.contains or any(text in lowered for text in rule.contains)
+    client: int  # and device: see `tracking.clients`
 
 
 def classify_agent(user_agent: str) -> Verdict:
     """What a user agent alone says."""
-    user_agent = user_agent.strip()
-    lowered = user_agent.lower()
-    for rule in RULES:
-        if matches(rule, user_agent, lowered):
-            break
-    else:
-        rule = FALLBACK
+    rule = rule_for(user_agent)
     return Verdict(rule.verdict, rule.agent, BIT[rule.reason])
 
 

@@ -9,7 +9,7 @@ wild (user agents below are theirs), RFC 9110 section 10.1.5 for declared robots
 
 from typing import NamedTuple
 
-VERSION = 1
+VERSION = 2  # 2 tells clients, and own addresses
 
 HUMAN, PROXY, MACHINE, UNKNOWN = range(4)
 CLASSES = ("human", "proxy", "machine", "unknown")
@@ -51,6 +51,25 @@ class Rule(NamedTuple):
     contains: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
 
+    def matches(self, user_agent: str, padded: str) -> bool:
+        """Whether every condition that is given holds; `padded` is what `pad` makes of it."""
+        if self.equals and user_agent not in self.equals:
+            return False
+        if self.starts and not padded.startswith(self.starts, 1):
+            return False
+        if self.ends and not padded.endswith(self.ends):
+            return False
+        return not self.contains or any(text in padded for text in self.contains)
+
+
+def pad(user_agent: str) -> str:
+    """A user agent as texts are looked for in it: lower case, a space before it.
+
+    So a text that begins with a space finds the beginnings of words, the first one's too:
+    ` evolution/` is in `Evolution/3.46` and not in `GameRevolution/1.0`.
+    """
+    return " " + user_agent.lower()
+
 
 # Texts are matched without regard to case, but for `equals`.
 RULES = (
@@ -70,25 +89,46 @@ RULES = (
         "outlook",
         HUMAN,
         "microsoft",
-        contains=("microsoft outlook", "ms-office", "outlook-ios", "outlook-android"),
+        contains=(
+            "microsoft outlook",
+            "ms-office",
+            " msoffice ",  # Outlook 2007 says no more than `MSOffice 12`
+            " macoutlook/",
+            "outlook-ios",
+            "outlook-android",
+        ),
     ),
     Rule(
         "link-preview",
         MACHINE,
         "generic",
-        starts=(
-            "facebookexternalhit/",
-            "slackbot",
-            "slack-imgproxy",
-            "whatsapp/",
-            "telegrambot",
-            "twitterbot/",
-            "linkedinbot/",
+        contains=(
+            " facebookexternalhit/",  # iMessage says so behind a Safari's name
+            " slackbot ",
+            " slackbot-",
+            " slack-imgproxy",
+            " telegrambot ",
+            " twitterbot/",
+            " linkedinbot/",
         ),
     ),
+    Rule("link-preview", MACHINE, "generic", starts=("whatsapp/",)),
     # A declared robot gives its home page: `(compatible; SomeBot/1.0; +http://...)`.
     Rule("crawler", MACHINE, "generic", contains=("+http://", "+https://")),
-    Rule("crawler", MACHINE, "generic", contains=("compatible; googlebot", "compatible; bingbot")),
+    # Those that give none, or another address.
+    Rule(
+        "crawler",
+        MACHINE,
+        "generic",
+        contains=(
+            "compatible; bingbot",
+            "compatible; bytespider;",
+            "compatible; googlebot",
+            "compatible; yahoo! slurp",
+            " googlebot-image/",
+            " googlebot/",
+        ),
+    ),
     Rule(
         "headless",
         MACHINE,
@@ -107,20 +147,24 @@ RULES = (
             "axios/",
             "curl/",
             "dart/",
-            "faraday",
+            "faraday v",
+            "faraday/",
             "fasthttp",
             "go-http-client/",
-            "got ",
+            "got (",
             "got/",
             "guzzlehttp/",
             "hey/",
             "httpie/",
             "http.rb/",
             "insomnia/",
+            "jakarta commons-httpclient/",
+            "java-http-client/",
             "java/",
             "libcurl",
             "libwww",
-            "lwp",
+            "lwp-",
+            "lwp::",
             "node-fetch",
             "okhttp/",
             "php/",
@@ -129,6 +173,7 @@ RULES = (
             "python-requests/",
             "python-urllib",
             "python/",
+            "reactornetty/",
             "rest-client/",
             "scrapy/",
             "undici",
@@ -137,26 +182,41 @@ RULES = (
         ),
     ),
     Rule("http-library", MACHINE, "generic", equals=("node", "Ruby", "PHP", "Java")),
+    Rule("http-library", MACHINE, "generic", contains=(" powershell/", " windowspowershell/")),
     Rule("apple-mail", HUMAN, "apple", starts=("mozilla/5.0 (",), ends=("(khtml, like gecko)",)),
+    # On iPhone and iPad; since iOS 11.3 the build stands still. Apps that show a web page inside
+    # put their own name behind it.
+    Rule(
+        "apple-mail",
+        HUMAN,
+        "apple",
+        starts=("mozilla/5.0 (iphone;", "mozilla/5.0 (ipad;", "mozilla/5.0 (ipod touch;"),
+        ends=("(khtml, like gecko) mobile/15e148",),
+    ),
     Rule(
         "mail-client",
         HUMAN,
         "generic",
         contains=(
-            "thunderbird/",
-            "airmail",
-            "em client",
-            "em_client",
-            "evolution/",
+            " airmail ",
+            " airmail/",
+            " em client/",
+            " em_client/",
+            " evolution/",
             "k-9 mail",
             "lotus-notes",
             "postbox/",
             "samsungemail",
             "sparkdesktop",
             "the bat!",
+            "thunderbird/",
             "windows-live-mail",
         ),
     ),
+    # Outlook Express, and what Windows Live Mail still calls itself.
+    Rule("mail-client", HUMAN, "generic", starts=("outlook-express/",)),
+    # In text mode; Lynx names libwww as well, but first itself.
+    Rule("browser", HUMAN, "browser", starts=("elinks/", "links (", "lynx/", "w3m/")),
     Rule(
         "browser",
         HUMAN,
@@ -166,6 +226,14 @@ RULES = (
     ),
 )
 FALLBACK = Rule("unrecognised", UNKNOWN, "unknown")
+
+
+def rule_for(user_agent: str) -> Rule:
+    """The rule that decides a user agent."""
+    user_agent = user_agent.strip()
+    padded = pad(user_agent)
+    return next((rule for rule in RULES if rule.matches(user_agent, padded)), FALLBACK)
+
 
 # Ranges whose full address becomes a flag before truncation: a reason, never a verdict.
 # Coarse on purpose. Relay: the blocks that hold most of the egress ranges Apple publishes
