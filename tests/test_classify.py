@@ -8,7 +8,7 @@ from little_bell.tracking.classify import (
     is_instant,
     reason_codes,
 )
-from little_bell.tracking.hit import GPC, PREFETCH, RELAY, SCANNER, header_flags
+from little_bell.tracking.hit import GPC, OWN, PREFETCH, RELAY, SCANNER, header_flags
 from little_bell.tracking.rules import CLASSES, REASONS, RULES
 
 MOZILLA = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -158,6 +158,17 @@ def test_a_prefetch_by_a_browser_is_a_machine_and_an_address_range_is_only_a_rea
         assert CLASSES[verdict.verdict] == "human"
         assert reason_codes(verdict.reasons) == ("browser", reason)
     assert classify_hit(browser, GPC) == browser
+
+
+def test_a_look_of_the_senders_own_is_not_counted_with_people() -> None:
+    for agent in (BROWSER, SIGNALS[1][0], "Something/1.0"):
+        judged = classify_agent(agent)
+        own = classify_hit(judged, OWN)
+        assert (CLASSES[own.verdict], own.agent) == ("machine", judged.agent)
+        assert reason_codes(own.reasons) == (*reason_codes(judged.reasons), "own")
+    prefetched = classify_hit(classify_agent(BROWSER), OWN | PREFETCH)
+    assert (CLASSES[prefetched.verdict], prefetched.agent) == ("machine", "generic")
+    assert reason_codes(prefetched.reasons) == ("browser", "prefetch", "own")
 
 
 def test_instant_needs_a_clock_that_did_not_run_back() -> None:

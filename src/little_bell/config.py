@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from little_bell.errors import StartError
-from little_bell.tracking.client import Network, parse_networks
+from little_bell.tracking.client import Network, parse_network, parse_networks
 
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}  # of log lines
 
@@ -118,6 +118,27 @@ def networks(text: str) -> tuple[Network, ...]:
         raise ValueError(f"addresses, CIDR ranges, loopback, private or none ({error})") from None
 
 
+def own_addresses(text: str) -> dict[str, tuple[Network, ...]]:
+    """Addresses and ranges, by commas, after `TENANT=` for one tenant; those of all under no name.
+
+    Names such as `private` are not taken: behind a proxy that is not trusted all would be own.
+    """
+    found: dict[str, tuple[Network, ...]] = {}
+    for entry in (part.strip() for part in text.split(",")):
+        if not entry:
+            continue
+        tenant, equals, address = entry.rpartition("=")
+        tenant = tenant.strip()
+        if equals and not is_tenant(tenant.encode("utf-8", "replace")):
+            raise ValueError(f"addresses, CIDR ranges or TENANT=ADDRESS ({NO_TENANT})")
+        try:
+            network = parse_network(address.strip())
+        except ValueError as error:
+            raise ValueError(f"addresses, CIDR ranges or TENANT=ADDRESS ({error})") from None
+        found[tenant] = (*found.get(tenant, ()), network)
+    return found
+
+
 def origins(text: str) -> tuple[str, ...]:
     """Origins that may call the API from a browser, by commas; `*` for all."""
     found = tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
@@ -166,6 +187,13 @@ SETTINGS = (
         networks,
         "whose X-Forwarded-For, or else X-Real-IP, is believed: "
         "addresses, CIDR ranges, loopback, private, none",
+    ),
+    Setting(
+        "OWN_ADDRESSES",
+        "",
+        own_addresses,
+        "the sender's own addresses and CIDR ranges, whose opens and clicks are no people's; "
+        "TENANT=ADDRESS for one tenant",
     ),
     Setting("CORS_ORIGINS", "", origins, "origins whose pages may call the API; * for all"),
     Setting("INSTANT_SECONDS", "2", seconds, "a click sooner after creation is a machine's"),
@@ -223,6 +251,7 @@ class Config:
     log_level: int
     rust_log: int | None
     trusted_proxies: tuple[Network, ...]
+    own_addresses: dict[str, tuple[Network, ...]]
     cors_origins: tuple[str, ...]
     instant_seconds: float
     max_hits_per_email_hour: int

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from little_bell.tracking import hit as hits
+from little_bell.tracking.clients import client_by
 from little_bell.tracking.rules import BIT, MACHINE, REASONS, rule_for
 
 BURST_LINKS = 3  # different links of one email ...
@@ -25,7 +26,8 @@ class Verdict(NamedTuple):
 def classify_agent(user_agent: str) -> Verdict:
     """What a user agent alone says."""
     rule = rule_for(user_agent)
-    return Verdict(rule.verdict, rule.agent, BIT[rule.reason])
+    client = client_by(rule, user_agent)
+    return Verdict(rule.verdict, rule.agent, BIT[rule.reason], client)
 
 
 def classify_hit(agent: Verdict, flags: int) -> Verdict:
@@ -39,6 +41,8 @@ def classify_hit(agent: Verdict, flags: int) -> Verdict:
         reasons |= BIT["relay"]
     if flags & hits.SCANNER:
         reasons |= BIT["scanner-range"]
+    if flags & hits.OWN:  # a person, but none of those the figures are about
+        verdict, reasons = MACHINE, reasons | BIT["own"]
     return Verdict(verdict, name, reasons, client)
 
 

@@ -80,6 +80,11 @@ def within(address: bytes, networks: tuple[Network, ...]) -> bool:
     )
 
 
+def is_own(address: bytes, tenant: str, own: dict[str, tuple[Network, ...]]) -> bool:
+    """Whether a full address is a sender's own; `own` by tenant, those of all under no name."""
+    return within(address, own.get("", ())) or within(address, own.get(tenant, ()))
+
+
 def client_address(peer: bytes, headers: dict[bytes, bytes], trusted: tuple[Network, ...]) -> bytes:
     """The client's full address: the peer's, or what trusted proxies say of it.
 

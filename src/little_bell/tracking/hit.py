@@ -13,6 +13,7 @@ GPC = 2  # Sec-GPC: 1
 DNT = 4  # DNT: 1
 RELAY = 8  # the full address was in a range of Apple's Private Relay
 SCANNER = 16  # the full address was in a range of a known link scanner
+OWN = 32  # the full address was one of the sender's own
 
 PREFETCH_HEADERS = (b"sec-purpose", b"purpose", b"x-purpose", b"x-moz")
 SIGNALS = frozenset((*PREFETCH_HEADERS, b"sec-gpc", b"dnt"))

@@ -11,11 +11,19 @@ from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.metrics import Counters
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.recorder import Recorder
-from little_bell.tracking.client import client_address, parse_networks, show, truncate, within
+from little_bell.tracking.client import (
+    client_address,
+    is_own,
+    parse_networks,
+    show,
+    truncate,
+    within,
+)
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import (
     CLICK,
     OPEN,
+    OWN,
     RELAY,
     SCANNER,
     Hit,
@@ -70,6 +78,7 @@ class FastLane:
         self.control_router = Router(CONTROL_ROUTES)
         self.relay = parse_networks(RELAY_RANGES)
         self.scanners = parse_networks(SCANNER_RANGES)
+        self.own = config.own_addresses
         self.sources: dict[bytes, tuple[bytes, int]] = {}
         self.reason: str | None = None  # why events wait, as last said in the log
         self.warm = False  # what clicks need is imported
@@ -217,13 +226,16 @@ class FastLane:
         source = self.sources.get(address)
         if source is None:
             source = self._source(address)
+        flags = header_flags(headers) | source[1]
+        if self.own and is_own(address, tenant.name, self.own):
+            flags |= OWN
         self.hits.append(
             Hit(
                 tenant.id,
                 email,
                 kind,
                 self.now_ms,
-                header_flags(headers) | source[1],
+                flags,
                 user_agent_text(headers.get(b"user-agent", b"")),
                 source[0],
                 url,
