@@ -17,7 +17,7 @@ ORDER = (
     ("serve",),
     ("wire",),
     ("api", "pages", "mail", "ops"),
-    ("config",),
+    ("config", "page"),
     ("store",),
     ("tracking",),
     ("errors",),

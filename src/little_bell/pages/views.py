@@ -1,7 +1,6 @@
 """The views: each takes a path's segments, the query and the headers, and makes a page."""
 
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import apsw
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -9,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from little_bell import __version__
 from little_bell.config import Config, is_tenant
 from little_bell.errors import Refused
+from little_bell.page import Page
 from little_bell.store import queries
 from little_bell.store.database import open_reader
 from little_bell.tracking.links import query_value
@@ -31,14 +31,6 @@ PAGE_HEADERS = (
 STATIC = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 
 MEANING = dict(REASONS)
-
-
-class Page(NamedTuple):
-    """An answer of the slow lane."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
 
 
 def percent(share: float | None) -> str:

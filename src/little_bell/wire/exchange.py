@@ -1,11 +1,13 @@
 """One request in the slow lane: its body comes in, its answer goes out, at the client's pace."""
 
 import tempfile
-from socket import MSG_DONTWAIT, SHUT_WR, socket
+from socket import MSG_DONTWAIT, SHUT_WR, SO_LINGER, SOL_SOCKET, socket
+from struct import pack
 from typing import BinaryIO, cast
 
 from little_bell.wire.http import CONTINUE, MAX_HEAD, MAX_HEADERS, Reader, Request
 from little_bell.wire.listener import packed
+from little_bell.wire.stream import Stream
 
 IN_MEMORY = 1 << 17  # bytes of a body that need no file
 RECEIVE = 1 << 16  # bytes read at once
@@ -37,6 +39,7 @@ class Exchange:
         self.spooled = 0  # bytes of it, roughly
         self.whole = False  # the request is
         self.answered = False  # its answer is made
+        self.stream: Stream | None = None  # where the answer is a long one
         self.out = memoryview(b"")
         self.lingering = False  # all is sent; what still comes is thrown away
         self.mask = 0  # of events that the loop waits for
@@ -75,8 +78,11 @@ class Exchange:
         return True
 
     def answer(self, data: bytes, now: float, seconds: float) -> None:
-        """From now on this is sent; it may take so many seconds and one for each SLOWEST bytes."""
+        """From now on this is sent; it may take so many seconds and one for each SLOWEST bytes.
+
+        It is the whole answer, or the next piece of a long one."""
         self.answered = True
+        self.since = now
         self.out = memoryview(data)
         self.deadline = now + seconds
         self._forget_body()
@@ -100,6 +106,9 @@ class Exchange:
         return False
 
     def close(self) -> None:
+        if self.stream is not None and self.answered and self.request.old:
+            # To HTTP/1.0 the end of the connection is that of the body: only a reset says "cut".
+            self.client.setsockopt(SOL_SOCKET, SO_LINGER, pack("ii", 1, 0))
         self.client.close()
         self.reader.close()
         self._forget_body()

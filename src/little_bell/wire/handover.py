@@ -1,10 +1,10 @@
 """Handing sockets from the fast lane to the slow one.
 
 Messages to the slow lane are a request's bytes with the client's socket, or `number status first`:
-what became of a batch. Messages back are `route status`, one for each answer, for the metrics, or
-`number offset` with a descriptor: a batch of emails to be created (see `store.batch_file`). The
-fast lane owns the slow one's life: it starts the process on first need and lets it go by closing
-the channel.
+what became of a batch. Messages back are `route status`, one for each answer, for the metrics,
+`exports number` of the long answers that go on, or `number offset` with a descriptor: a batch of
+emails to be created (see `store.batch_file`). The fast lane owns the slow one's life: it starts
+the process on first need and lets it go by closing the channel.
 """
 
 import os
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from time import monotonic, sleep
 from typing import NamedTuple
 
+EXPORTS = "exports"  # in place of a route, with how many long answers are under way
 MAX_MESSAGE = 131_072  # bytes: a head, and the largest body that is read before handing over
 MAX_BODY = 65_536  # bytes of a body in a message; the slow lane reads longer ones itself
 IN_FLIGHT = 256  # requests that the slow lane may hold at once
@@ -39,6 +40,7 @@ class SlowLane:
         self.channel: socket.socket | None = None
         self.pid = 0
         self.in_flight = 0
+        self.exports = 0
         self.starts = 0
         self.last_used = 0.0  # monotonic
         self.leaving: list[int] = []  # processes that were let go and have not ended yet
@@ -77,7 +79,7 @@ class SlowLane:
             raise
         finally:
             theirs.close()
-        self.in_flight = 0
+        self.in_flight = self.exports = 0
         self.starts += 1
         return ours
 
@@ -101,6 +103,10 @@ class SlowLane:
             if first.isdigit():  # a batch; there was no descriptor left for its file
                 self.tell(int(first), 503, 0)
                 continue
+            if first == EXPORTS:
+                self.exports = int(second)
+                self.last_used = monotonic()
+                continue
             found.append((first, int(second)))
             self.in_flight -= 1
         return found
@@ -121,7 +127,7 @@ class SlowLane:
     def sweep(self, now: float) -> None:
         """Let an idle process go, and reap those that ended."""
         self._tell()
-        if not self.in_flight and now - self.last_used > self.idle_seconds:
+        if not (self.in_flight or self.exports) and now - self.last_used > self.idle_seconds:
             self.let_go()
         for pid in list(self.leaving):
             try:
@@ -141,7 +147,7 @@ class SlowLane:
                 os.close(arrival.descriptor)
             self.arrivals.clear()
             self.leaving.append(self.pid)
-            self.in_flight = 0
+            self.in_flight = self.exports = 0
 
     def stop(self, seconds: float) -> None:
         """Let the process end; after so many seconds end it."""

@@ -369,6 +369,12 @@ class Answers:
             parts.append(body)
         return b"".join(parts)
 
+    def begin(self, request: Request, status: int, headers: Headers) -> bytes:
+        """The head of an answer of unknown length: in chunks, or to HTTP/1.0 up to the end."""
+        framing = b"" if request.old else b"Transfer-Encoding: chunked\r\n"
+        fields = header_lines(headers) + framing + connection_line(request)
+        return status_line(status) + self.date + fields + b"\r\n"
+
 
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"  # only HTTP/1.0 needs to be told

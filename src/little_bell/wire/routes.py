@@ -18,7 +18,7 @@ class Route(NamedTuple):
     page: bool = False  # errors are pages for people, else problem+json (RFC 9457)
 
 
-ROUTES = (
+ROUTES: tuple[Route, ...] = (
     Route("pixel", "GET", "/{tenant}/pixel/{email}", FAST, True),
     Route("click", "GET", "/{tenant}/click/{email}", FAST, True),
     Route("click_url", "GET", "/{tenant}/click-url/{email}", FAST),

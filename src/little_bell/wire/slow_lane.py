@@ -2,8 +2,8 @@
 
 Started by the fast lane with a channel as descriptor 3. Each message is a request and its client's
 socket; each is answered with `Connection: close`. One loop owns all sockets, so that a client that
-is slow to send or to read holds no thread; answers are made by threads, which read the database
-over connections that cannot write.
+is slow to send or to read holds no thread; answers are made by threads (see `workshop`), which read
+the database over connections that cannot write.
 """
 
 import os
@@ -11,34 +11,31 @@ import selectors
 import signal
 import socket
 import sys
-import threading
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 from little_bell.config import Config
 from little_bell.errors import Refused
-from little_bell.ops.logs import ERROR, Log
-from little_bell.pages.views import Page, Views
-from little_bell.wire.answers import cors, problem
+from little_bell.wire.answers import problem
 from little_bell.wire.exchange import FOREVER, Exchange
-from little_bell.wire.handover import MAX_MESSAGE, PACKET
-from little_bell.wire.http import Answers, BadRequest, Headers
+from little_bell.wire.handover import EXPORTS, MAX_MESSAGE, PACKET
+from little_bell.wire.http import BadRequest
 from little_bell.wire.intake import Intake
 from little_bell.wire.routes import EITHER, FAST, ROUTES, Router
+from little_bell.wire.stream import Stream
+from little_bell.wire.workshop import CUT, LONG, WHOLE, Made, Workshop
 
 CHANNEL = 3
-THREADS = 8  # that make pages
-SEND_SECONDS = 30.0  # a client has for its answer, and a second more for each 16 KiB
+SEND_SECONDS = 30.0  # a client has for its answer or a piece, and a second more for each 16 KiB
 OWED = 64 << 20  # bytes of answers that clients did not take yet
 READERS = 256  # such clients
+LONG_ANSWERS = 64  # under way; one more takes the place of one that is stalled, or is refused
+STALLED = 5.0  # seconds for which a client did not take the piece it has
+ALONE = 5.0  # seconds that long answers have to end once the fast lane is gone
 LINGER = 2.0  # seconds a client has to stop sending
 NICE = 5  # where processors are short, opens come first
 GONE = 499  # in place of a status, as nginx counts clients that went away before their answer
 TURN = 16  # reads of one body before the others have their turn
-
-Handler = Callable[[list[str], bytes, dict[bytes, bytes]], Page]
 
 
 class SlowLane:
@@ -47,39 +44,35 @@ class SlowLane:
     def __init__(self, config: Config, channel: socket.socket) -> None:
         self.config = config
         self.channel = channel
-        self.log = Log(config.log_level)
-        self.logging = threading.Lock()
         self.router = Router(tuple(r for r in ROUTES if r.lane is not FAST), config.prefix)
-        self.local = threading.local()
         self.intake = Intake(config, self._offer)
+        self.workshop = Workshop(config, self.intake)
         self.open = True  # the fast lane is there
+        self.end = FOREVER  # monotonic, when long answers are cut
         self.exchanges: set[Exchange] = set()
-        self.made: deque[tuple[Exchange, int, bytes]] = deque()  # answers that threads made
-        self.waker, self.wakened = socket.socketpair()
+        self.exports: set[Exchange] = set()  # long answers: more is to come, or to be given up
         self.selector = selectors.DefaultSelector()
-        self.pages = ThreadPoolExecutor(THREADS)
-        self.batches = ThreadPoolExecutor(1)  # pages have the rest of the processor
 
     def run(self) -> None:
         """Serve until the fast lane closes the channel or is gone, and finish what was begun."""
         parent = os.getppid()
         self.channel.settimeout(2.0)
-        for end in (self.waker, self.wakened):
-            end.setblocking(False)
+        wakened, made = self.workshop.wakened, self.workshop.made
         self.selector.register(self.channel, selectors.EVENT_READ, None)
-        self.selector.register(self.wakened, selectors.EVENT_READ, None)
+        self.selector.register(wakened, selectors.EVENT_READ, None)
         swept = monotonic()
-        with self.pages, self.batches:
-            while self.open or self.exchanges:
+        with self.workshop:
+            while self.open or self.exchanges or self.exports:
                 for key, _ in self.selector.select(1.0):
                     if key.data is not None:
-                        self._guard(key.data)
+                        self._guard(key.data, self._go_on)
                     elif key.fileobj is self.channel:
                         self._hear()
                     else:
-                        self.wakened.recv(4096)
-                while self.made:
-                    self._answer(*self.made.popleft())
+                        wakened.recv(4096)
+                for _ in range(len(made)):  # not those that come meanwhile: sockets have a turn
+                    one = made.popleft()
+                    self._guard(one.exchange, self._take, one)
                 if monotonic() - swept >= 1.0:
                     swept = monotonic()
                     self._sweep(swept)
@@ -107,7 +100,7 @@ class SlowLane:
                 self._report("none", GONE)
                 return
             self.exchanges.add(exchange)
-            self._guard(exchange)
+            self._guard(exchange, self._go_on)
         elif b"\n" in message:  # a request; there was no descriptor left for its socket
             self._report("none", GONE)
         else:
@@ -118,6 +111,7 @@ class SlowLane:
         """The fast lane is gone: what was begun is finished, if it does without it."""
         if self.open:
             self.open = False
+            self.end = monotonic() + ALONE
             self.selector.unregister(self.channel)
             for number in list(self.intake.offered):
                 self._batch_is_over(number, 503, 0)
@@ -129,18 +123,13 @@ class SlowLane:
 
     # Clients
 
-    def _guard(self, exchange: Exchange) -> None:
+    def _guard(self, exchange: Exchange, step: Callable[..., None], *made: Made) -> None:
         """A fault of ours costs one request, not the slow lane its life."""
         try:
-            self._go_on(exchange)
+            step(exchange, *made)
         except Exception as error:
-            self._log_fault(exchange, error)
+            self.workshop.log_fault(exchange, error)
             self._close(exchange)
-
-    def _log_fault(self, exchange: Exchange, error: Exception) -> None:
-        with self.logging:
-            self.log.write(ERROR, "A page failed", route=exchange.route, error=repr(error))
-            self.log.flush()
 
     def _go_on(self, exchange: Exchange) -> None:
         """A client sent something, or has room for more."""
@@ -220,7 +209,14 @@ class SlowLane:
         try:
             if not exchange.send():
                 self._wait_for(exchange, selectors.EVENT_WRITE)
-            elif exchange.linger(monotonic(), LINGER):
+                return
+            stream = exchange.stream
+            if stream is not None:
+                if not stream.over:
+                    self._make_piece(exchange, stream)
+                    return
+                self._forget(exchange, stream)
+            if exchange.linger(monotonic(), LINGER):
                 self._wait_for(exchange, selectors.EVENT_READ)
             else:
                 self._close(exchange)
@@ -239,11 +235,15 @@ class SlowLane:
             exchange.mask = mask
 
     def _close(self, exchange: Exchange) -> None:
+        if exchange not in self.exchanges:
+            return
         self._wait_for(exchange, 0)
         self.exchanges.discard(exchange)
         exchange.close()
         if not exchange.answered:
             self._report(exchange.route, GONE)
+        if exchange.stream is not None and not exchange.stream.making:
+            self._forget(exchange, exchange.stream)
 
     def _sweep(self, now: float) -> None:
         """Give up clients whose time is over."""
@@ -252,6 +252,9 @@ class SlowLane:
                 self._close(exchange)
             else:
                 self._refuse(exchange, Refused(408, "the request took too long to arrive"))
+        if now >= self.end:
+            for exchange in list(self.exports):
+                self._close(exchange)
 
     # Answers
 
@@ -259,62 +262,40 @@ class SlowLane:
         """Have the answer made by a thread."""
         self._wait_for(exchange, 0)
         exchange.deadline = FOREVER
-        (self.batches if exchange.batch else self.pages).submit(self._make, exchange)
-
-    def _make(self, exchange: Exchange) -> None:
-        """In a thread: one answer, or a batch for the fast lane."""
-        try:
-            if exchange.batch:
-                self.intake.prepare(exchange)
-                return
-            segments = [segment.decode("latin-1") for segment in exchange.segments]
-            page = self._view(exchange.route)(segments, exchange.query, exchange.request.headers)
-        except Refused as refused:
-            self._tell(exchange, *problem(refused, exchange.page))
-        except Exception as error:
-            self._log_fault(exchange, error)
-            failed = Refused(500, "this failed; the log says why")
-            self._tell(exchange, *problem(failed, exchange.page))
-        else:
-            self._tell(exchange, page.status, page.headers, page.body)
+        self.workshop.make(exchange)
 
     def _batch_is_over(self, number: int, status: int, first: int) -> None:
         """What the fast lane said of a batch becomes the answer to its request."""
         offered = self.intake.over(number)
         if offered is not None:
-            self.pages.submit(
-                lambda: self._tell(offered.exchange, *self.intake.answer(offered, status, first))
-            )
-
-    def _view(self, name: str) -> Handler:
-        """The handler of a route; each thread has views, and so a connection, of its own."""
-        views = getattr(self.local, "views", None)
-        if views is None:
-            views = self.local.views = Views(self.config)
-        handler: Handler = getattr(views, name)
-        return handler
+            self.workshop.make_batch_answer(offered, status, first)
 
     def _refuse(self, exchange: Exchange, refused: Refused) -> None:
         self._wait_for(exchange, 0)
         exchange.answered = True
         exchange.spooled = 0  # one that is refused for its size makes room for the others
-        self._tell(exchange, *problem(refused, exchange.page))
+        self.workshop.tell(exchange, *problem(refused, exchange.page))
 
-    def _tell(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
-        """From any thread: have an answer sent by the loop."""
-        request = exchange.request
-        if exchange.batch:
-            headers = headers + cors(request.headers, self.config.cors_origins)
-        self.made.append((exchange, status, Answers().write(request, status, headers, body)))
-        try:
-            self.waker.send(b"!")
-        except BlockingIOError:
-            pass  # the loop has yet to hear of many others
-
-    def _answer(self, exchange: Exchange, status: int, answer: bytes) -> None:
-        self._report(exchange.route, status)
+    def _take(self, exchange: Exchange, made: Made) -> None:
+        """Go on with what a thread made."""
+        if made.kind == LONG:
+            self._begin(exchange)
+            return
+        stream = exchange.stream
+        if made.kind == WHOLE:
+            self._report(exchange.route, made.status)
+            if stream is not None:  # it failed before its first piece
+                self._forget(exchange, stream)
+        elif stream is not None:
+            stream.making = False
+            if exchange not in self.exchanges:  # given up meanwhile
+                self._forget(exchange, stream)
+            elif made.kind == CUT:
+                self._close(exchange)
+            elif not exchange.answered:
+                self._report(exchange.route, stream.status)
         if exchange in self.exchanges:
-            exchange.answer(answer, monotonic(), SEND_SECONDS)
+            exchange.answer(made.data, monotonic(), SEND_SECONDS)
             self._send(exchange)
             self._bound()
 
@@ -326,11 +307,53 @@ class SlowLane:
             owed -= len(waiting[0].out)
             self._close(waiting.pop(0))
 
+    # Long answers
+
+    def _begin(self, exchange: Exchange) -> None:
+        """Have the first piece made: it goes with the head, so that what fails in it is told."""
+        stream = exchange.stream
+        if stream is None or exchange not in self.exchanges:
+            return
+        if len(self.exports) >= LONG_ANSWERS:
+            longest = monotonic() - STALLED
+            stalled = [one for one in self.exports if one.out and one.since < longest]
+            if not stalled:
+                self._forget(exchange, stream)
+                self._refuse(exchange, Refused(503, "too many exports run now", retry_after=5))
+                return
+            self._close(min(stalled, key=lambda one: one.since))
+        self.exports.add(exchange)
+        self._say_exports()
+        self._make_piece(exchange, stream)
+
+    def _make_piece(self, exchange: Exchange, stream: Stream) -> None:
+        """The client took what it had."""
+        self._wait_for(exchange, 0)
+        exchange.deadline = FOREVER
+        self.workshop.make_piece(exchange, stream)
+
+    def _forget(self, exchange: Exchange, stream: Stream) -> None:
+        """Nothing more is made of a long answer: it is all there, or failed, or nobody wants it."""
+        exchange.stream = None
+        self.exports.discard(exchange)
+        self._say_exports()
+        if not stream.over:
+            self.workshop.give_up(exchange, stream)
+
+    # The fast lane, which counts what is here
+
+    def _say_exports(self) -> None:
+        """So that this process is not let go amid them."""
+        self._say(f"{EXPORTS} {len(self.exports)}")
+
     def _report(self, route: str, status: int) -> None:
-        """Tell the fast lane, which counts what is here, that a request is over: once for each."""
+        """A request is answered: once for each."""
+        self._say(f"{route} {status}")
+
+    def _say(self, message: str) -> None:
         if self.open:
             try:
-                self.channel.send(f"{route} {status}".encode("ascii"))
+                self.channel.send(message.encode("ascii"))
             except OSError:
                 pass  # the fast lane is gone
 
