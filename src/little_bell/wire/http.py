@@ -21,6 +21,7 @@ REASON_PHRASES = {
     204: "No Content",
     302: "Found",
     303: "See Other",
+    304: "Not Modified",
     400: "Bad Request",
     403: "Forbidden",
     404: "Not Found",
@@ -361,7 +362,7 @@ class Answers:
     def write(self, request: Request, status: int, headers: Headers, body: bytes) -> bytes:
         """One answer to one request, whole."""
         parts = [status_line(status), self.date, header_lines(headers)]
-        if status != 204:
+        if status not in (204, 304):
             parts.append(b"Content-Length: %d\r\n" % len(body))
         parts.append(connection_line(request))
         parts.append(b"\r\n")

@@ -1,9 +1,12 @@
-"""What a client gets of a page: gzip where it takes that."""
+"""What a client gets of a page: gzip where it takes that, nothing where it has it already."""
 
 import re
+import zlib
+from hashlib import blake2b
 
 from little_bell.wire.http import Headers, Request
 
+SMALL = 1024  # bytes that are not worth compressing
 LEVEL = 5  # of zlib
 GZIP = 31  # zlib's window bits, with gzip's head
 
@@ -12,7 +15,30 @@ PACKED = frozenset(
 )
 PACKED_LONG = PACKED | {"text/csv", "application/x-ndjson"}
 
+# Of the headers of a 200 (RFC 9110 15.4.5); the rest belongs to what the client has.
+NOT_MODIFIED = frozenset(
+    {"cache-control", "content-location", "etag", "expires", "set-cookie", "vary"}
+)
+
+TAG = re.compile(rb'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')  # RFC 9110 8.8.3
 WEIGHT = re.compile(rb"0(\.[0-9]{0,3})?|1(\.0{0,3})?")  # RFC 9110 12.4.2
+
+
+def represent(
+    request: Request, status: int, headers: Headers, body: bytes
+) -> tuple[int, Headers, bytes]:
+    """A whole answer as its client likes it: 304, or perhaps compressed."""
+    headers, gzip = negotiate(request, headers, PACKED)
+    gzip = gzip and len(body) > SMALL
+    if status == 200 and request.method in (b"GET", b"HEAD"):
+        tag = entity_tag(body, gzip)
+        headers += (("ETag", tag),)
+        if matches(request.headers.get(b"if-none-match", b""), tag):
+            return 304, tuple(one for one in headers if one[0].lower() in NOT_MODIFIED), b""
+    if gzip:
+        headers += (("Content-Encoding", "gzip"),)
+        body = zlib.compress(body, LEVEL, GZIP)
+    return status, headers, body
 
 
 def represent_long(request: Request, headers: Headers) -> tuple[Headers, bool]:
@@ -45,6 +71,16 @@ def takes_gzip(accepted: bytes) -> bool:
         weights[coding.strip()] = weight
     gzip = weights.get(b"gzip", weights.get(b"x-gzip", weights.get(b"*", 0.0)))
     return gzip > 0 and gzip >= weights.get(b"identity", 0.0)
+
+
+def entity_tag(body: bytes, gzip: bool) -> str:
+    """A strong tag: of the bytes, so each coding has its own (RFC 9110 8.8.3.3)."""
+    return f'"{blake2b(body, digest_size=12).hexdigest()}{"-gzip" if gzip else ""}"'
+
+
+def matches(wanted: bytes, tag: str) -> bool:
+    """Whether an If-None-Match names this tag, by weak comparison (RFC 9110 13.1.2)."""
+    return wanted.strip() == b"*" or tag.encode("ascii") in TAG.findall(wanted)
 
 
 def one_vary(headers: Headers) -> Headers:

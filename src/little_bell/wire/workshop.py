@@ -17,7 +17,7 @@ from little_bell.wire.answers import cors, problem
 from little_bell.wire.exchange import Exchange
 from little_bell.wire.http import Answers, Headers
 from little_bell.wire.intake import Intake, Offered
-from little_bell.wire.representation import one_vary, represent_long
+from little_bell.wire.representation import one_vary, represent, represent_long
 from little_bell.wire.stream import Stream
 
 THREADS = 8  # that make pages
@@ -122,7 +122,7 @@ class Workshop:
             request = exchange.request
             page = self._view(exchange.route)(segments, exchange.query, request.headers)
             if isinstance(page.body, bytes):
-                self.tell(exchange, page.status, page.headers, page.body)
+                self.tell(exchange, *represent(request, page.status, page.headers, page.body))
             else:
                 self._begin(exchange, page.status, page.headers, page.body)
         except Exception as error:
