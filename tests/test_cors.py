@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from bell import Answer, Bell, serving
+from streams import Streaming
 
 ALLOWED = "https://app.example.com"
 ALSO = "http://localhost:8080"
@@ -30,6 +31,17 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
     with serving(tmp_path_factory.mktemp("public"), CORS_ORIGINS="*") as bell:
         bell.create("acme")
         yield bell
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streaming]:
+    """With routes of an API in the slow lane."""
+    bell = Streaming(tmp_path_factory.mktemp("slow"), CORS_ORIGINS=f"{ALLOWED}, {ALSO}/")
+    try:
+        bell.start()
+        yield bell
+    finally:
+        bell.end()
 
 
 def preflight(
@@ -143,3 +155,38 @@ def test_options_without_a_preflight(bell: Bell) -> None:
     assert answer.body == b""
     assert "POST" in answer.headers["allow"]
     assert "access-control-allow-methods" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/acme/whole?size=10", 200),
+        ("/acme/whole?size=10&refuse=1", 409),
+        ("/acme/stream?name=cors&pieces=1&size=10", 200),
+        ("/acme/stream?name=cors&pieces=1&size=10&refuse=0", 409),
+        ("/acme/stream?name=cors&pieces=1&size=10&fail=0", 500),
+    ],
+)
+def test_the_slow_lane_says_it_as_well(slow: Streaming, target: str, status: int) -> None:
+    answer = slow.get(target, Origin=ALLOWED)
+    assert answer.status == status
+    assert answer.headers["access-control-allow-origin"] == ALLOWED
+    assert varies(answer)
+    other = slow.get(target, Origin="https://evil.example")
+    assert "access-control-allow-origin" not in other.headers
+    assert varies(other)
+
+
+def test_one_vary_names_all(slow: Streaming) -> None:
+    answer = slow.get("/acme/whole?size=10&type=text/html", Origin=ALLOWED)
+    assert answer.headers["vary"] == "Accept, Accept-Encoding, Origin"
+
+
+def test_a_304_can_be_read(slow: Streaming) -> None:
+    preflighted = preflight(slow, ALLOWED, "/acme/whole", "GET")
+    assert "If-None-Match" in preflighted.headers["access-control-allow-headers"]
+    tag = slow.get("/acme/whole?size=10").headers["etag"]
+    answer = slow.get("/acme/whole?size=10", Origin=ALLOWED, If_None_Match=tag)
+    assert answer.status == 304
+    assert answer.headers["access-control-allow-origin"] == ALLOWED
+    assert varies(answer)

@@ -7,7 +7,9 @@ from little_bell.wire.answers import JSON_HEADERS, cors, problem, to_json
 from little_bell.wire.http import Answers, Headers, Request, connection_line
 from little_bell.wire.routes import Route
 
-ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key"  # from pages of other origins
+ALLOWED_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, If-None-Match"  # from pages of other origins
+)
 
 
 class Replies:

@@ -106,7 +106,7 @@ class Workshop:
 
     def _shared(self, exchange: Exchange, headers: Headers) -> Headers:
         """The headers of an answer with those that let pages of other origins read the API's."""
-        if exchange.batch:
+        if not exchange.page:
             headers += cors(exchange.request.headers, self.config.cors_origins)
         return one_vary(headers)
 
