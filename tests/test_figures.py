@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bell import read_rows
-from little_bell.store import queries
-from little_bell.store.database import open_reader
+from little_bell.store import sums
 from little_bell.store.memory import Limits
 from little_bell.store.projection import BUCKET
+from little_bell.store.reader import Reader
 from little_bell.store.recount import Recount
 from little_bell.store.writer import Writer
 from little_bell.tracking.email import NewEmail
@@ -58,10 +58,10 @@ class Store:
     def write(self, *hits: Hit) -> None:
         self.writer.write(NOON, [], list(hits))
 
-    def figures(self) -> queries.Figures:
-        reader = open_reader(self.path)
+    def figures(self) -> sums.Figures:
+        reader = Reader(self.path)
         try:
-            return queries.figures(reader, 1)
+            return sums.figures(reader, 1)
         finally:
             reader.close()
 
@@ -408,7 +408,7 @@ def check_states(store: Store) -> None:
 
 
 def test_rates_have_no_value_where_nothing_is_below_the_line() -> None:
-    nothing = queries.Figures(0, 0, 0, 0, 0, 0, 0, 0)
+    nothing = sums.Figures(0, 0, 0, 0, 0, 0, 0, 0)
     assert (nothing.open_rate, nothing.click_rate, nothing.click_to_open) == (None, None, None)
-    some = queries.Figures(4, 9, 0, 2, 1, 3, 0, 1)
+    some = sums.Figures(4, 9, 0, 2, 1, 3, 0, 1)
     assert (some.open_rate, some.click_rate, some.click_to_open) == (0.5, 0.25, 0.5)

@@ -2,19 +2,19 @@
 
 from datetime import UTC, datetime
 
-import apsw
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from little_bell import __version__
 from little_bell.config import Config, is_tenant
 from little_bell.errors import Refused
 from little_bell.page import Page
-from little_bell.store import queries
-from little_bell.store.database import open_reader
+from little_bell.store import events, names, sums
+from little_bell.store.reader import Reader
 from little_bell.tracking.links import query_value
 from little_bell.tracking.rules import REASONS
 
 RECENT = 50  # events on a tenant's first page
+SHOWN = events.Search(capped=True)
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
@@ -52,7 +52,7 @@ class Views:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.reader: apsw.Connection | None = None
+        self.reader: Reader | None = None
         self.templates = Environment(
             loader=PackageLoader("little_bell.pages"),
             autoescape=True,
@@ -65,9 +65,9 @@ class Views:
             prefix=config.prefix, base=config.base_url, version=__version__
         )
 
-    def _read(self) -> apsw.Connection:
+    def _read(self) -> Reader:
         if self.reader is None:
-            self.reader = open_reader(self.config.database_url)
+            self.reader = Reader(self.config.database_url)
         return self.reader
 
     def _page(self, name: str, **values: object) -> Page:
@@ -89,11 +89,11 @@ class Views:
             raise Refused(404, "no tenant can have this name")
         reader = self._read()
         with reader:  # one snapshot, so that figures and events agree
-            tenant = queries.tenant_id(reader, name)
-            figures = None if tenant is None else queries.figures(reader, tenant)
-            events = [] if tenant is None else queries.newest_events(reader, tenant, RECENT)
+            tenant = names.tenant_id(reader, name)
+            figures = None if tenant is None else sums.figures(reader, tenant)
+            recent = [] if tenant is None else events.before(reader, tenant, SHOWN, None, RECENT)[0]
         return self._page(
-            "dashboard.html", tenant=name, figures=figures, events=events, meaning=MEANING
+            "dashboard.html", tenant=name, figures=figures, events=recent, meaning=MEANING
         )
 
     def static(self, segments: list[str], _query: bytes, _headers: dict[bytes, bytes]) -> Page:

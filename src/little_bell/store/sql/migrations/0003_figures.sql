@@ -80,6 +80,6 @@ CREATE TABLE unfinished (
 ALTER TABLE tenants ADD COLUMN rules INTEGER NOT NULL DEFAULT 1;
 
 -- Both are written when an email is created or changed, never by a hit.
-CREATE INDEX emails_by_recipient ON emails (tenant, recipient COLLATE NOCASE, email)
+CREATE INDEX emails_by_recipient ON emails (tenant, recipient COLLATE NOCASE, email DESC)
 WHERE recipient IS NOT NULL;
 CREATE INDEX states_by_campaign ON states (tenant, campaign, email) WHERE campaign IS NOT NULL;

@@ -1,0 +1,63 @@
+"""What has a name: tenants, campaigns and links."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from little_bell.store.reader import Reader
+
+NEWEST = (1 << 63) - 1  # a number beyond all that are handed out
+OTHER = "(other)"  # links and user agents beyond a tenant's share
+
+
+class Campaign(NamedTuple):
+    """A campaign of a tenant."""
+
+    id: int
+    name: str
+
+
+class Link(NamedTuple):
+    """A target that a tenant's emails link to."""
+
+    id: int
+    url: str
+    label: str
+    part: str
+
+
+def tenant_id(reader: Reader, name: str) -> int | None:
+    """A tenant's number, or None for one that never created an email."""
+    row = reader.row("tenant", name)
+    return None if row is None else int(row[0])
+
+
+def campaign_id(reader: Reader, tenant: int, name: str) -> int | None:
+    """A campaign's number, or None where no email is in one of this name."""
+    row = reader.row("campaign_id", tenant, name)
+    return None if row is None else int(row[0])
+
+
+def campaigns(
+    reader: Reader, tenant: int, before: int | None = None, limit: int = 50
+) -> list[Campaign]:
+    """Campaigns, newest first, from those older than number `before`."""
+    last = NEWEST if before is None else before
+    return [Campaign(*row) for row in reader.rows("campaigns", tenant, last, limit)]
+
+
+def links(reader: Reader, tenant: int, before: int | None = None, limit: int = 50) -> list[Link]:
+    """Links that were followed, the newest first, from those older than number `before`."""
+    last = NEWEST if before is None else before
+    return [Link(*row) for row in reader.rows("links", tenant, last, limit)]
+
+
+def campaigns_of(reader: Reader, tenant: int, ids: Sequence[int]) -> dict[int, Campaign]:
+    """Campaigns by number."""
+    rows = reader.each("campaign", [(tenant, id_) for id_ in ids])
+    return {row[0]: Campaign(*row) for row in rows}
+
+
+def links_of(reader: Reader, tenant: int, ids: Sequence[int]) -> dict[int, Link]:
+    """Links by number; 0 is what is beyond a tenant's share of new links."""
+    found = {row[0]: Link(*row) for row in reader.each("link", [(tenant, id_) for id_ in ids])}
+    return {id_: found.get(id_) or Link(id_, OTHER, "", "") for id_ in ids}
