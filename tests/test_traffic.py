@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent
 OWN = "203.0.113.7"
 SOURCES = {"a": b"\xc0\x00\x02", "a2": b"\xc0\x00\x02", "b": b"\xc6\x33\x64", "c": b"\x0a\x00\x00"}
 
-Stored = tuple[int, int, int]  # class, bits of reasons, flags
+Stored = tuple[int, int, int, int]  # class, bits of reasons, flags, client
 
 
 def lines_of(name: str) -> list[list[str]]:
@@ -69,10 +69,12 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Stored]]
             for email, request in enumerate(REQUESTS, 1):
                 line.send(request.raw(email))
                 assert line.answer().status == (200 if request.kind == "open" else 302), request
-        rows = bell.rows("SELECT email, kind, class, reasons, flags FROM events ORDER BY seq")
+        rows = bell.rows(
+            "SELECT email, kind, class, reasons, flags, client FROM events ORDER BY seq"
+        )
         expected = [(n, KINDS.index(one.kind)) for n, one in enumerate(REQUESTS, 1)]
         assert [row[:2] for row in rows] == expected
-        yield {email: (class_, reasons, flags) for email, _, class_, reasons, flags in rows}
+        yield {row[0]: row[2:] for row in rows}
 
 
 def test_the_file_is_whole() -> None:
@@ -95,11 +97,12 @@ def test_the_file_is_whole() -> None:
 
 
 @pytest.mark.parametrize("number", range(1, len(REQUESTS) + 1), ids=IDS)
-def test_class_and_reasons_in_the_log(log: dict[int, Stored], number: int) -> None:
+def test_class_reasons_and_client_in_the_log(log: dict[int, Stored], number: int) -> None:
     one = REQUESTS[number - 1]
-    class_, reasons, _ = log[number]
+    class_, reasons, _, client = log[number]
     assert CLASSES[class_] == one.class_
     assert ",".join(reason_codes(reasons)) == one.reasons
+    assert client_names(client) == (one.client, one.device)
 
 
 @pytest.mark.parametrize("number", range(1, len(REQUESTS) + 1), ids=IDS)
@@ -108,6 +111,7 @@ def test_agent_client_and_device(log: dict[int, Stored], number: int) -> None:
     judged = classify_hit(classify_agent(one.sent_agent), log[number][2])
     assert judged.agent == one.agent
     assert client_names(client_of(one.sent_agent)) == (one.client, one.device)
+    assert judged.client == client_of(one.sent_agent)
 
 
 def test_privacy_signals_are_kept_as_flags(log: dict[int, Stored]) -> None:
