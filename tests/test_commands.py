@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import pytest
 
-from bell import Bell, dump, read_rows
+from bell import BROWSER, Bell, dump, read_rows, wait_until
 from durable_check import check as check_all
 from durable_check import check_agreement, seed
 from durable_load import Emails, Ledger, Load
@@ -493,3 +493,45 @@ def test_corrections_of_any_size_come_through(start_bell: Callable[..., Bell]) -
     assert run(bell.folder, "rebuild").returncode == 0
     agrees(bell.database)
     assert dump(bell.database)["states"] == before["states"]
+
+
+# Judging again
+
+
+OLD = "UPDATE events SET rules = 1, client = NULL, class = 3, reasons = 128"
+
+
+def judgements(bell: Bell) -> list[tuple[Any, ...]]:
+    return bell.rows("SELECT seq, class, reasons, client, rules FROM events ORDER BY seq")
+
+
+def test_a_server_judges_again_what_older_rules_judged_while_it_serves(bell: Bell) -> None:
+    bell.create(campaign="spring")
+    for agent in ("Mozilla/5.0", BROWSER, "curl/8.0", "Something/1.0"):
+        bell.get("/acme/pixel/1.gif", User_Agent=agent)
+        bell.get("/acme/click/1?url=https://x.example/", User_Agent=agent)
+    right, before = judgements(bell), dump(bell.database)
+    assert bell.stop() == 0
+    ruin(bell.database, OLD, "UPDATE tenants SET rules = 1")
+    ruin(bell.database, "DELETE FROM figures WHERE scope = 3", "DELETE FROM days WHERE scope = 3")
+    bell.start()
+    assert judgements(bell) != right
+    begun = time.monotonic()
+    while bell.rows("SELECT min(rules) FROM tenants") == [(1,)]:
+        assert bell.get("/health").status == 200
+        assert time.monotonic() - begun < 60
+        time.sleep(0.1)
+    assert judgements(bell) == right
+    after = dump(bell.database)
+    assert {name: rows for name, rows in after.items() if name not in ("figures", "days")} == {
+        name: rows for name, rows in before.items() if name not in ("figures", "days")
+    }
+    for name in ("figures", "days"):  # rows of zeros may be left
+        assert [row for row in after[name] if any(row[4:])] == before[name]
+    wait_until(lambda: any("rules of today" in line["message"] for line in bell.lines()))
+    assert run(bell.folder, "check").returncode == 0
+    assert bell.stop() == 0
+    known = len(bell.lines())
+    bell.start()
+    time.sleep(3)
+    assert not [line for line in bell.lines()[known:] if "judged" in line["message"]]

@@ -1,7 +1,7 @@
 """The writer: the one connection that writes, a transaction a tick."""
 
 import contextlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -15,6 +15,7 @@ from little_bell.store.tenants import Numbers, Tenant
 from little_bell.store.transaction import Transaction
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import Hit
+from little_bell.tracking.rules import VERSION
 
 SQL = load("write.sql")
 
@@ -127,6 +128,14 @@ class Writer:
         if job is not None:
             job.committed()
         return written
+
+    def judged_by(self) -> int:
+        """The version of the rules that made the oldest judgement. Raises StoreError."""
+        try:
+            rows: list[Any] = self.cursor.execute(SQL["unscoped_judged_by"]).fetchall()
+        except apsw.Error as error:
+            raise store_error(error) from error
+        return VERSION if rows[0][0] is None else int(rows[0][0])
 
     def created_before(self, tenant: str, key: bytes, now: int) -> Created | None:
         """What a request with this Idempotency-Key created (see `idempotency.find`).

@@ -1,10 +1,13 @@
-"""Where the loop meets the slow lane: sockets go over, reports and batches come back."""
+"""Where the loop meets the processes beside it: sockets go to the slow lane, reports and batches
+come back."""
 
 import socket
 from selectors import EVENT_READ, BaseSelector
+from time import monotonic
 
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane
+from little_bell.wire.reviewer import Reviewer
 
 
 class Passage:
@@ -12,6 +15,7 @@ class Passage:
 
     def __init__(self, slow: SlowLane, lane: FastLane, selector: BaseSelector) -> None:
         self.slow = slow
+        self.reviewer = Reviewer(slow.environment, lane.recorder.writer, lane.log, monotonic())
         self.lane = lane
         self.selector = selector
         self.watched: socket.socket | None = None  # the channel that the loop listens to
@@ -34,18 +38,22 @@ class Passage:
         self._watch()
 
     def sweep(self, now: float) -> None:
-        """Let an idle slow lane go; once a second or so."""
+        """Let an idle slow lane go, and see to the other process; once a second or so."""
         self.slow.sweep(now)
+        if self.lane.recorder.reason is None:
+            self.reviewer.sweep(now)
         self._watch()
 
     def clear(self) -> None:
         """Let the slow lane go: the file is to be opened alone."""
+        self.reviewer.stop()
         if self.slow.channel is not None:
             self.slow.let_go()
             self._watch()
 
     def close(self, seconds: float) -> None:
         """Let the slow lane end within so many seconds."""
+        self.reviewer.stop()
         self.slow.stop(seconds)
         self._watch()
 
