@@ -371,12 +371,11 @@ def test_a_tenant_named_like_the_prefix(start_bell: Callable[..., Bell]) -> None
     assert bell.rows("SELECT name, last_email FROM tenants") == [("bell", 2)]
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 def test_wrong_method(bell: Bell, method: str) -> None:
     answer = bell.ask(method, "/acme/emails")
     assert answer.status == 405
-    assert "POST" in answer.headers["allow"].split(", ")
-    assert "GET" not in answer.headers["allow"].split(", ")
+    assert {"GET", "HEAD", "OPTIONS", "POST"} == set(answer.headers["allow"].split(", "))
 
 
 def test_log_line(start_bell: Callable[..., Bell]) -> None:

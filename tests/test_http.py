@@ -27,7 +27,13 @@ ROUTES = {
     "/acme/pixel/1.gif": {"GET", "HEAD"},
     "/acme/click/1?url=https://example.com": {"GET", "HEAD"},
     "/acme/click-url/1?url=https://example.com": {"GET"},
-    "/acme/emails": {"POST"},
+    "/acme/emails": {"GET", "HEAD", "POST"},
+    "/acme/emails/1": {"GET", "HEAD", "PATCH", "DELETE"},
+    "/acme/stats": {"GET", "HEAD"},
+    "/acme/links": {"GET", "HEAD"},
+    "/acme/campaigns": {"GET", "HEAD"},
+    "/acme/clients": {"GET", "HEAD"},
+    "/acme/events": {"GET", "HEAD"},
     "/acme/dashboard": {"GET"},
     "/health": {"GET"},
     "/metrics": {"GET"},
@@ -490,7 +496,7 @@ def test_options_says_what_is_allowed(bell: Bell, target: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing.html", "/acme/", "/acme/letters/", "/acme/pixel", "/a/b/c/d/e", "/-/x", "/~"],
+    ["/no.html", "/acme/", "/acme/emails/1/", "/acme/pixel", "/a/b/c/d/e", "/-/x", "/~"],
 )
 def test_404_is_a_page_for_people_and_a_problem_for_programs(bell: Bell, path: str) -> None:
     page = bell.get(path, Accept="text/html,application/xhtml+xml,*/*;q=0.8")

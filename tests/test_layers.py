@@ -18,12 +18,13 @@ ORDER = (
     ("wire",),
     ("api", "pages", "mail", "ops"),
     ("config", "page"),
+    ("reports",),
     ("store",),
     ("tracking",),
     ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
-NO_CONFIG = ("store", "tracking")  # plain arguments go inwards
+NO_CONFIG = ("reports", "store", "tracking")  # plain arguments go inwards
 
 # Modules of the standard library that read a clock, the environment or the outside world.
 IMPURE = {

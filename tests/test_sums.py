@@ -92,6 +92,14 @@ def test_sums_series_and_rankings_equal_a_naive_count(
                 )
                 found = sums.top(reader, 1, scope, start, end, by, 3)
                 assert found == [(id_, figures[id_]) for id_ in ranked[:3]]
+            found = sums.top(reader, 1, scope, start, end, sums.EVENTS, 9)
+            events = {
+                id_: sum(naive(counted, scope, id_, start, end)[column] for column in (1, 2, 5, 6))
+                for id_ in ids
+            }
+            assert {one.id for one in found} == {id_ for id_ in ids if events[id_]}
+            values = [events[one.id] for one in found]
+            assert values == sorted(values, reverse=True)
         first = min((bucket for scope, _, bucket in counted if scope == 0), default=None)
         assert sums.first_bucket(reader, 1) == (None if first is None else first // 96 * 96)
     finally:

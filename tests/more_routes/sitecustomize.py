@@ -69,7 +69,7 @@ def whole(_self: object, _segments: list[str], query: bytes, _headers: dict[byte
 
 
 if "little_bell.wire.slow_lane" in sys.orig_argv:
-    from little_bell.pages.views import Views
+    from little_bell.api.reads import Reads
 
     for name, handler in (("stream", stream), ("whole", whole), ("create_whole", whole)):
-        setattr(Views, name, handler)
+        setattr(Reads, name, handler)

@@ -1,5 +1,6 @@
 """The views: each takes a path's segments, the query and the headers, and makes a page."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -50,9 +51,10 @@ def thousands(n: int) -> str:
 class Views:
     """The pages. Not safe for threads: each has its own, with its own connection."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, reader: Callable[[], Reader]) -> None:
+        """`reader` gives the connection of the thread that calls it."""
         self.config = config
-        self.reader: Reader | None = None
+        self.reader = reader
         self.templates = Environment(
             loader=PackageLoader("little_bell.pages"),
             autoescape=True,
@@ -64,11 +66,6 @@ class Views:
         self.templates.globals.update(
             prefix=config.prefix, base=config.base_url, version=__version__
         )
-
-    def _read(self) -> Reader:
-        if self.reader is None:
-            self.reader = Reader(self.config.database_url)
-        return self.reader
 
     def _page(self, name: str, **values: object) -> Page:
         body = self.templates.get_template(name).render(**values).encode("utf-8")
@@ -87,8 +84,7 @@ class Views:
         name = segments[1]
         if not is_tenant(name.encode("utf-8")):
             raise Refused(404, "no tenant can have this name")
-        reader = self._read()
-        with reader:  # one snapshot, so that figures and events agree
+        with self.reader() as reader:  # one snapshot, so that figures and events agree
             tenant = names.tenant_id(reader, name)
             figures = None if tenant is None else sums.figures(reader, tenant)
             recent = [] if tenant is None else events.before(reader, tenant, SHOWN, None, RECENT)[0]

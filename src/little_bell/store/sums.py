@@ -12,6 +12,8 @@ LOOK_AT = 10_000  # rows of days that a ranking looks at
 LOOK_UP = 20_000  # rows that the exact figures of its candidates take, roughly
 CANDIDATES = 1_000
 
+EVENTS = "events"
+
 
 class Figures(NamedTuple):
     """The figures of definitions: people's opens and clicks, machines' beside them."""
@@ -24,6 +26,12 @@ class Figures(NamedTuple):
     clicks: int
     machine_clicks: int
     unique_clicks: int
+
+    def value(self, name: str) -> int:
+        """A figure by its name; EVENTS are all opens and clicks, those of machines too."""
+        if name == EVENTS:
+            return self.opens + self.machine_opens + self.clicks + self.machine_clicks
+        return int(getattr(self, name))
 
     @property
     def open_rate(self) -> float | None:
@@ -98,7 +106,8 @@ def top(
     by: str,
     limit: int,
 ) -> list[Ranked]:
-    """Those with the most of a figure (a name of Figures) in a period; none that have nothing.
+    """Those with the most of a figure in a period; none that have nothing. `by` is a name of
+    Figures, or EVENTS for all opens and clicks, those of machines too.
 
     Figures are exact. The ranking is by the exact figure too, among candidates: those with the
     most in all days that the period touches, of which the newest LOOK_AT rows (a row is one day of
@@ -106,7 +115,7 @@ def top(
     with a day of UTC and has no more rows; else one may be missing that had nearly all of its
     figure in a short or in an old part of it.
     """
-    column = Figures._fields.index(by)
+    column = len(Figures._fields) if by == EVENTS else Figures._fields.index(by)
     low, high = start or 0, ALWAYS if end is None else end
     if low >= high:
         return []
@@ -114,13 +123,10 @@ def top(
     pool = max(limit, min(CANDIDATES, LOOK_UP // _rows_of_one(reader, tenant, low, high)))
     found = reader.rows("top_days", tenant, scope, first, last, column, LOOK_AT, pool)
     ids = [int(row[0]) for row in found]
-    ranked = [
-        Ranked(id_, sums)
-        for id_, sums in zip(ids, of_many(reader, tenant, scope, ids, start, end), strict=True)
-        if sums[column] > 0
-    ]
-    ranked.sort(key=lambda one: (-one.figures[column], -one.id))
-    return ranked[:limit]
+    exact = zip(ids, of_many(reader, tenant, scope, ids, start, end), strict=True)
+    ranked = [(figures.value(by), Ranked(id_, figures)) for id_, figures in exact]
+    ranked.sort(key=lambda one: (-one[0], -one[1].id))
+    return [one for value, one in ranked[:limit] if value > 0]
 
 
 def _rows_of_one(reader: Reader, tenant: int, start: int, end: int) -> int:

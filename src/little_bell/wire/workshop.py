@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from little_bell.api.reads import Reads
 from little_bell.config import Config
 from little_bell.errors import Refused
 from little_bell.ops.logs import ERROR, Log
 from little_bell.page import Page
 from little_bell.pages.views import Views
+from little_bell.store.reader import Reader
 from little_bell.wire.answers import cors, problem
 from little_bell.wire.exchange import Exchange
 from little_bell.wire.http import Answers, Headers
@@ -120,7 +122,7 @@ class Workshop:
                 return
             segments = [segment.decode("latin-1") for segment in exchange.segments]
             request = exchange.request
-            page = self._view(exchange.route)(segments, exchange.query, request.headers)
+            page = self._view(exchange)(segments, exchange.query, request.headers)
             if isinstance(page.body, bytes):
                 self.tell(exchange, *represent(request, page.status, page.headers, page.body))
             else:
@@ -128,13 +130,24 @@ class Workshop:
         except Exception as error:
             self._tell_failure(exchange, error)
 
-    def _view(self, name: str) -> Handler:
-        """The handler of a route; each thread has views, and so a connection, of its own."""
-        views = getattr(self.local, "views", None)
-        if views is None:
-            views = self.local.views = Views(self.config)
-        handler: Handler = getattr(views, name)
+    def _view(self, exchange: Exchange) -> Handler:
+        """The handler of a route; each thread has handlers, and a connection, of its own."""
+        handlers = getattr(self.local, "handlers", None)
+        if handlers is None:
+            handlers = self.local.handlers = (
+                Views(self.config, self._reader),
+                Reads(self.config, self._reader),
+            )
+        pages, reads = handlers
+        handler: Handler = getattr(pages if exchange.page else reads, exchange.route)
         return handler
+
+    def _reader(self) -> Reader:
+        """The connection of the thread that asks."""
+        reader: Reader | None = getattr(self.local, "reader", None)
+        if reader is None:
+            reader = self.local.reader = Reader(self.config.database_url)
+        return reader
 
     def _tell_failure(self, exchange: Exchange, error: Exception) -> None:
         """Answer with why there is no page."""

@@ -36,12 +36,13 @@ SELECT * FROM (SELECT day FROM days WHERE tenant = ?1 AND scope = 0 AND id = 0
     ORDER BY day DESC LIMIT 1);
 
 -- name: top_days
--- Those with the most of a figure (?5: its number) in the newest days of a span.
+-- Those with the most of a figure (?5: its number; 8: all events) in the newest days of a span.
 SELECT id, sum(n) FROM (
     SELECT id,
         CASE ?5 WHEN 0 THEN sent WHEN 1 THEN opens WHEN 2 THEN machine_opens
             WHEN 3 THEN unique_opens WHEN 4 THEN inferred_opens WHEN 5 THEN clicks
-            WHEN 6 THEN machine_clicks ELSE unique_clicks END AS n
+            WHEN 6 THEN machine_clicks WHEN 7 THEN unique_clicks
+            ELSE opens + machine_opens + clicks + machine_clicks END AS n
     FROM days INDEXED BY days_by_day
     WHERE tenant = ?1 AND scope = ?2 AND day >= ?3 AND day < ?4
     ORDER BY day DESC LIMIT ?6
