@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import bulk, disk, growth, latency, memory, pressure, startup, throughput
+from bench import bulk, disk, growth, latency, memory, pressure, reads, startup, throughput
 from bench.errors import NotMeasuredError
 from bench.machine import describe
 from bench.plan import DEFAULT, FULL, QUICK, Plan
@@ -25,6 +25,7 @@ SECTIONS: dict[str, Callable[[Run], Section]] = {
     "memory": memory.measure,
     "startup": startup.measure,
     "growth": growth.measure,
+    "reads": reads.measure,
     "bytes": disk.measure_bytes,
 }
 

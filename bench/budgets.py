@@ -29,6 +29,8 @@ USED_MEMORY = Budget(26, 20 * MEGABYTE)
 START = Budget(70, 45)  # ms
 START_FULL = Budget(100, 60)
 GROWN = Budget(0.80, 0.95, more=True)  # ratio of opens/s
+READ = Budget(50, 25)  # ms
+READS_GROWTH = Budget(1.5, 1.2)  # ratio: flat
 OPEN_BYTES = Budget(90, 65)
 BULK = Budget(5, 2.5)  # s for 100,000 emails
 BULK_GROWTH = Budget(2, 1)  # MiB: flat

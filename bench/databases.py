@@ -13,12 +13,29 @@ from bench.programs import BROWSER, TENANT
 from little_bell.store.database import migrate, open_writer
 from little_bell.store.writer import Writer
 from little_bell.tracking.email import NewEmail
-from little_bell.tracking.hit import OPEN, Hit
+from little_bell.tracking.hit import CLICK, OPEN, Hit
 
 BATCH = 500  # emails or hits of one transaction
 CAMPAIGN = 5_000  # emails of one campaign
 WAL_PAGES = 20_000  # of the write-ahead log, before it is moved into the file
 SPAN = 30 * 86_400_000  # milliseconds over which events are spread, up to now
+WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
+MAC = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko)"
+PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15"
+AGENTS = (  # the first ones are the most frequent
+    "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
+    "Mozilla/5.0",
+    BROWSER,
+    MAC,
+    f"{PHONE} (KHTML, like Gecko) Mobile/15E148",
+    "Microsoft Office/16.0 (Windows NT 10.0; Microsoft Outlook 16.0.14228; Pro)",
+    f"{WINDOWS} Chrome/124.0.0.0 Safari/537.36 Edg/124.0.0.0",
+    "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:115.0) Gecko/20100101 Thunderbird/115.8.1",
+    "curl/8.5.0",
+    "Something/1.0",
+    f"{WINDOWS} HeadlessChrome/124.0.0.0 Safari/537.36",
+)
 SOURCE = b"\x7f\x00\x00"  # 127.0.0.0/24
 
 
@@ -73,6 +90,29 @@ def grow(writer: Writer, chosen: Iterator[int], events: int) -> None:
     writer.checkpoint("truncate")
 
 
+def ring(writer: Writer, emails: int, events: int) -> None:
+    """Open emails and follow their links, by people and machines, as `grow` does in time."""
+    at = begun()
+    step = SPAN / events
+    pick = random.Random(2)
+    batch: list[Hit] = []
+    for n in range(events):
+        email = int(pick.random() * emails) + 1
+        agent = AGENTS[int(pick.random() ** 2 * len(AGENTS))]
+        source = bytes((10, int(pick.random() * 256), int(pick.random() * 256)))
+        url = None
+        if pick.random() < 0.2:
+            url = f"https://example.com/campaign-{email // CAMPAIGN}/{int(pick.random() * 8)}"
+        moment = at + int(n * step)
+        batch.append(Hit(1, email, CLICK if url else OPEN, moment, 0, agent, source, url))
+        if len(batch) == BATCH or n == events - 1:
+            writer.write(moment, [], batch)
+            batch = []
+            if writer.wal_pages > WAL_PAGES:
+                writer.checkpoint("truncate")
+    writer.checkpoint("truncate")
+
+
 def at_random(emails: int) -> Iterator[int]:
     """Emails, uniformly at random and without end, the same in every run."""
     pick = random.Random(1)
@@ -121,6 +161,18 @@ class Databases:
             writer = Writer(str(path))
             grow(writer, at_random(self.plan.grown_emails), self.plan.grown_events)
             writer.close()
+        return path
+
+    def traffic(self, emails: int, events: int) -> Path:
+        """Opens and clicks of all kinds."""
+        path = self.folder / f"traffic-{emails}-{events}.db"
+        if not path.exists():
+            made = path.with_suffix(".part")
+            shutil.copyfile(self.seeded(emails), made)
+            writer = Writer(str(made))
+            ring(writer, emails, events)
+            writer.close()
+            made.rename(path)
         return path
 
     def copy(self, path: Path) -> Path:

@@ -18,6 +18,8 @@ class Plan(NamedTuple):
     memory_opens: int = 1_000_000
     grown_emails: int = 100_000
     grown_events: int = 1_000_000
+    few_emails: int = 10_000
+    few_events: int = 100_000
     disk_emails: int = 100_000
     syncs: int = 300
 
@@ -34,6 +36,8 @@ QUICK = Plan(
     memory_opens=50_000,
     grown_emails=20_000,
     grown_events=60_000,
+    few_emails=2_000,
+    few_events=6_000,
     disk_emails=20_000,
     syncs=100,
 )
