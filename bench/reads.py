@@ -74,8 +74,8 @@ def measure(run: Run) -> Section:
     note = (
         f"{plan.grown_events:,} events over {plan.grown_emails:,} emails, against "
         f"{plan.few_events:,} over {plan.few_emails:,}: opens and clicks of 12 user agents, links "
-        f"of campaigns, spread over 30 days (the budget speaks of 10,000,000 events: `--full`). Warm; "
-        f"medians of {TIMES} requests over HTTP, connections and all."
+        f"of campaigns, spread over 30 days (the budget speaks of 10,000,000 events: `--full`). "
+        f"Warm; medians of {TIMES} requests over HTTP, connections and all."
     )
     return Section("Pages and the API as the file grows", [note], rows)
 
