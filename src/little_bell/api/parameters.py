@@ -22,9 +22,8 @@ class Parameters(dict[str, str]):
             name = decode(key, "a parameter's name", None)
             if name not in known:
                 shown = name[:64]
-                raise Refused(
-                    400, f"unknown parameter {shown!r}; known are {', '.join(known)}", shown
-                )
+                known_here = f"known are {', '.join(known)}" if known else "there are none here"
+                raise Refused(400, f"unknown parameter {shown!r}; {known_here}", shown)
             if name in self:
                 raise Refused(400, f"{name} is given twice", name)
             self[name] = decode(value, name, name)

@@ -2,11 +2,12 @@
 the headers, and makes a page in the slow lane."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import time
 from typing import NamedTuple
 from urllib.parse import urlencode
 
+from little_bell.api import exports
 from little_bell.api.parameters import MAX_NUMBER, Parameters
 from little_bell.config import NO_TENANT, Config, is_tenant
 from little_bell.errors import Refused
@@ -71,6 +72,13 @@ class Reads:
         if tenant is None:
             raise Refused(404, "no such tenant: nothing was sent yet")
         return Asked(tenant, name, "/".join(segments[2:]), parameters)
+
+    def _export(self, segments: list[str], query: bytes) -> tuple[Asked, events.Search, int]:
+        """What of the log is asked for, and after which event. Raises Refused."""
+        with self.reader() as reader:
+            asked = self._asked(reader, segments, query, ("kind", "class", "after"))
+        after = asked.parameters.number("after", 0, MAX_ID)
+        return asked, read_search(asked.parameters), after or 0
 
     def _next(self, asked: Asked, cursor: Sequence[int | str | None] | None) -> str | None:
         """The address of the next page: this one's, but for the cursor."""
@@ -244,6 +252,27 @@ class Reads:
         listed = [event_record(event) for event in found]
         return answer({"events": listed, "next": self._next(asked, cursor)})
 
+    def events_csv(self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:
+        """The log as CSV."""
+        asked, search, after = self._export(segments, query)
+        pieces = exports.events_csv(self.reader, asked.tenant, search, after)
+        return download(asked, "events.csv", "text/csv; charset=utf-8; header=present", pieces)
+
+    def events_ndjson(
+        self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]
+    ) -> Page:
+        """The log as NDJSON."""
+        asked, search, after = self._export(segments, query)
+        pieces = exports.events_ndjson(self.reader, asked.tenant, search, after)
+        return download(asked, "events.ndjson", "application/x-ndjson", pieces)
+
+    def emails_csv(self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:
+        """All emails as CSV."""
+        with self.reader() as reader:
+            asked = self._asked(reader, segments, query, ())
+        pieces = exports.emails_csv(self.reader, asked.tenant)
+        return download(asked, "emails.csv", "text/csv; charset=utf-8; header=present", pieces)
+
     def _ranked(
         self,
         reader: Reader,
@@ -322,6 +351,17 @@ def read_values(parameters: Parameters, search: events.Search) -> tuple[int | No
 
 def numbers(values: Sequence[int | str | None]) -> tuple[int | None, ...]:
     return tuple(value if isinstance(value, int) else None for value in values)
+
+
+def download(asked: Asked, name: str, content_type: str, pieces: Iterator[bytes]) -> Page:
+    """A file, in pieces."""
+    disposition = f'attachment; filename="{asked.name}-{name}"'
+    headers = (
+        ("Content-Type", content_type),
+        ("Content-Disposition", disposition),
+        *HEADERS[1:],
+    )
+    return Page(200, headers, pieces)
 
 
 def answer(value: Record) -> Page:

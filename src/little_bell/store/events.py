@@ -97,6 +97,12 @@ def after(reader: Reader, tenant: int, search: Search, seq: int, limit: int) -> 
     return EventPage(events_of(reader, tenant, seqs[:limit]), more)
 
 
+def last_seq(reader: Reader, tenant: int) -> int:
+    """The seq of the newest event; 0 where there is none."""
+    row = reader.row("log_below", tenant, NEWEST, 0)
+    return 0 if row is None else int(row[0])
+
+
 def timeline(
     reader: Reader,
     tenant: int,
