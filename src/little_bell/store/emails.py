@@ -72,8 +72,8 @@ TO = ("emails_to", "emails_to_below")
 
 def email(reader: Reader, tenant: int, number: int) -> Email | None:
     """An email, or None where there is none with this id."""
-    row = reader.row("email", tenant, number)
-    return None if row is None else Email(*row)
+    found = emails_of(reader, tenant, [number])
+    return found[0] if found else None
 
 
 def newest(
@@ -126,7 +126,7 @@ def by_activity(
 
 def emails_of(reader: Reader, tenant: int, numbers: list[int]) -> list[Email]:
     """Emails by id, in this order; those that do not exist are left out."""
-    return [Email(*row) for row in reader.each("email", [(tenant, n) for n in numbers])]
+    return [Email(*row) for row in reader.some("emails_of", tenant, numbers)]
 
 
 def successor(prefix: str) -> str:

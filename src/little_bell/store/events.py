@@ -131,7 +131,7 @@ def timeline(
 
 def events_of(reader: Reader, tenant: int, seqs: list[int]) -> list[Event]:
     """Events by seq, in this order; those of emails that are gone are left out."""
-    return [_event(row) for row in reader.each("event", [(tenant, seq) for seq in seqs])]
+    return [_event(row) for row in reader.some("events", tenant, seqs)]
 
 
 class _Step(NamedTuple):

@@ -53,11 +53,10 @@ def links(reader: Reader, tenant: int, before: int | None = None, limit: int = 5
 
 def campaigns_of(reader: Reader, tenant: int, ids: Sequence[int]) -> dict[int, Campaign]:
     """Campaigns by number."""
-    rows = reader.each("campaign", [(tenant, id_) for id_ in ids])
-    return {row[0]: Campaign(*row) for row in rows}
+    return {row[0]: Campaign(*row) for row in reader.some("campaigns_of", tenant, ids)}
 
 
 def links_of(reader: Reader, tenant: int, ids: Sequence[int]) -> dict[int, Link]:
     """Links by number; 0 is what is beyond a tenant's share of new links."""
-    found = {row[0]: Link(*row) for row in reader.each("link", [(tenant, id_) for id_ in ids])}
+    found = {row[0]: Link(*row) for row in reader.some("links_of", tenant, ids)}
     return {id_: found.get(id_) or Link(id_, OTHER, "", "") for id_ in ids}

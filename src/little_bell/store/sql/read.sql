@@ -6,13 +6,15 @@ SELECT tenant FROM tenants WHERE name = ?;
 -- A campaign's number.
 SELECT campaign FROM campaigns WHERE tenant = ? AND name = ?;
 
--- name: campaign
--- A campaign by its number.
-SELECT campaign, name FROM campaigns WHERE tenant = ? AND campaign = ?;
+-- name: campaigns_of
+-- Campaigns by their numbers, a JSON list.
+SELECT c.campaign, c.name FROM json_each(?2) AS k
+CROSS JOIN campaigns AS c ON c.tenant = ?1 AND c.campaign = k.value;
 
--- name: link
--- A link by its number.
-SELECT link, url, label, part FROM links WHERE tenant = ? AND link = ?;
+-- name: links_of
+-- Links by their numbers, a JSON list.
+SELECT l.link, l.url, l.label, l.part FROM json_each(?2) AS k
+CROSS JOIN links AS l ON l.tenant = ?1 AND l.link = k.value;
 
 -- name: campaigns
 -- Campaigns, newest first, but for those that came with a batch which is not there yet.
@@ -29,16 +31,16 @@ ORDER BY c.campaign DESC LIMIT ?3;
 -- Links, newest first.
 SELECT link, url, label, part FROM links WHERE tenant = ? AND link < ? ORDER BY link DESC LIMIT ?;
 
--- name: event
--- An event by its number, where its email is still there.
+-- name: events
+-- Events by their numbers, a JSON list, where their emails are still there.
 SELECT e.seq, e.at, e.email, e.kind, e.class, e.reasons, e.address,
     coalesce(a.user_agent, '(other)'), coalesce(l.url, '(other)'), l.label,
     m.subject, m.recipient, e.n, e.flags, e.client, e.prev
-FROM events AS e
+FROM json_each(?2) AS k
+CROSS JOIN events AS e ON e.tenant = ?1 AND e.seq = k.value
 CROSS JOIN emails AS m ON m.tenant = e.tenant AND m.email = e.email
 LEFT JOIN agents AS a ON a.tenant = e.tenant AND a.agent = e.agent
-LEFT JOIN links AS l ON l.tenant = e.tenant AND l.link = e.link
-WHERE e.tenant = ? AND e.seq = ?;
+LEFT JOIN links AS l ON l.tenant = e.tenant AND l.link = e.link;
 
 -- name: log_below
 -- The event that is so many rows older than another.
@@ -87,18 +89,18 @@ SELECT seq, prev, class FROM chain;
 -- The emails of a tenant that do not exist yet, or no more.
 SELECT first, last FROM pending WHERE tenant = ? LIMIT 1;
 
--- name: email
--- An email and what became of it.
+-- name: emails_of
+-- Emails by their ids, a JSON list, and what became of them.
 SELECT s.email, s.created_at, m.subject, m.recipient, c.name, m.metadata,
     s.opens, s.machine_opens, s.clicks, s.machine_clicks,
     s.first_open, s.last_open, s.first_machine_open, s.last_machine_open,
     s.first_click, s.last_click, s.first_machine_click, s.last_machine_click
-FROM states AS s
+FROM json_each(?2) AS k
+CROSS JOIN states AS s ON s.tenant = ?1 AND s.email = k.value
 CROSS JOIN emails AS m ON m.tenant = s.tenant AND m.email = s.email
 LEFT JOIN campaigns AS c ON c.tenant = s.tenant AND c.campaign = s.campaign
-WHERE s.tenant = ?1 AND s.email = ?2
-    AND NOT EXISTS (SELECT 1 FROM pending AS p
-        WHERE p.tenant = ?1 AND p.first <= ?2 AND p.last >= ?2);
+WHERE NOT EXISTS (SELECT 1 FROM pending AS p
+    WHERE p.tenant = ?1 AND p.first <= k.value AND p.last >= k.value);
 
 -- name: emails_below
 -- The email that is so many older than another, in a span.
