@@ -163,6 +163,20 @@ def test_emails_of_a_batch_under_way_do_not_exist(shelf: Shelf) -> None:
     assert [one.name for one in names.campaigns(shelf.reader, 1)] == ["spring"]
 
 
+def test_a_batch_under_way_hides_no_emails_older_than_it(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emails, "LOOK_AT", 2)
+    shelf.send(*[(None, None, "spring")] * 14)
+    shelf.open(2)
+    shelf.open(9)
+    sql = "INSERT INTO pending (tenant, first, last, last_campaign) VALUES (1, 5, 8, 1)"
+    shelf.writer.connection.execute(sql)
+    for search in (Search(opened=False), Search(campaign="spring", opened=False)):
+        assert shelf.all(search) == [14, 13, 12, 11, 10, 4, 3, 1]
+    assert shelf.all(Search(opened=True)) == [9, 2]
+
+
 def test_campaigns_and_links_newest_first(shelf: Shelf) -> None:
     fill(shelf)
     shelf.click(1, "https://b.example/")
@@ -242,6 +256,27 @@ def test_events_by_kind_class_and_email(
                 if heads is None:
                     break
             assert walked == found
+
+
+def test_one_emails_events_of_a_class_come_in_order_from_both_chains(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "STEPS", 2)
+    shelf.send((None, None, None))
+    for minute in range(10, 20, 2):
+        shelf.click(1, minute=minute)
+    for minute in range(20, 26):
+        shelf.open(1, minute=minute)
+    search = events.Search(class_=0)
+    page = events.timeline(shelf.reader, 1, 1, None, 50, search)
+    seqs = [event.seq for event in page.events]
+    while page.next is not None:
+        page = events.timeline(shelf.reader, 1, 1, page.next, 50, search)
+        seqs += [event.seq for event in page.events]
+    assert seqs == list(range(11, 0, -1))
+    of_email = events.Search(email=1)
+    assert pages(shelf, of_email, 3, newest=False) == list(range(1, 12))
+    assert pages(shelf, of_email, 50, newest=False) == list(range(1, 12))
 
 
 def test_an_event_says_all_there_is(shelf: Shelf) -> None:

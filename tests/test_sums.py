@@ -18,7 +18,10 @@ FILES = itertools.count()
 NOON_BUCKET = NOON // BUCKET
 DAYS = 4
 
-moments = st.integers(-DAYS * 24 * 60, DAYS * 24 * 60)  # minutes from noon
+# Quarter hours from noon, many of them at or beside midnight.
+near = st.builds(lambda day, n: day * 96 + 48 + n, st.integers(-DAYS, DAYS - 1), st.integers(-1, 1))
+quarters = near | st.integers(-DAYS * 96, DAYS * 96)
+moments = quarters.map(lambda n: n * 15)  # minutes
 hits = st.tuples(
     st.integers(1, 4),  # email
     st.integers(0, 1),
@@ -26,7 +29,7 @@ hits = st.tuples(
     st.sampled_from(AGENTS),
     st.sampled_from(URLS),
 )
-edge = st.integers(-DAYS * 96, DAYS * 96).map(lambda n: NOON_BUCKET + n)
+edge = quarters.map(lambda n: NOON_BUCKET + n)
 
 
 def filled(path: Path, rows: list[tuple[Any, ...]]) -> Store:

@@ -142,13 +142,9 @@ def edges(zone: tzinfo, start: int, end: int, interval: str) -> list[int]:
 
 
 def _next_day(zone: tzinfo, at: int, interval: str) -> int:
-    """When the next day or week begins, in seconds."""
+    """When the next day or week begins, in seconds; a day that a zone left out, with the next."""
     day = datetime.fromtimestamp(at, zone).date()
-    while True:
-        day += timedelta(7 - day.weekday() if interval == WEEKS else 1)
-        begin = midnight(zone, day)
-        if begin > at:  # a day that a zone left out begins with the next
-            return begin
+    return midnight(zone, day + timedelta(7 - day.weekday() if interval == WEEKS else 1))
 
 
 def _offset(zone: tzinfo, at: int) -> int:
@@ -157,7 +153,7 @@ def _offset(zone: tzinfo, at: int) -> int:
 
 
 def _next_hour(zone: tzinfo, at: int) -> int:
-    """When the next hour begins, in seconds: also where the clock is put back into one."""
+    """When the next hour begins, in seconds: also where the clock is set within one."""
     offset = _offset(zone, at)
     after = at + HOUR - (at + offset) % HOUR
     if _offset(zone, after) == offset:
