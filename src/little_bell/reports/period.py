@@ -1,8 +1,8 @@
 """Periods in a time zone, as spans of quarter hours (buckets), and their hours, days and weeks.
 
 A day begins when its date does: it may have 23 or 25 hours, and where a clock is put forward at
-midnight it begins at one. An hour that comes twice is two hours. Where a zone is not whole quarter
-hours from UTC (none is since 1972) times are rounded down to one.
+midnight it begins at one. An hour that comes twice is two hours. Where a zone was not whole quarter
+hours from UTC (none is since 1979) times are rounded down to one.
 """
 
 import re
