@@ -204,6 +204,19 @@ def test_a_burst_moves_the_first_click_to_the_one_that_remains(store: Store) -> 
     assert [n for (n,) in rows] == [1, 0, 0]
 
 
+def test_a_burst_that_a_clock_that_ran_back_completes(store: Store) -> None:
+    """It reaches back further than the clicks that the one before it looked at."""
+    store.create()
+    x, y, z = (f"https://{name}.example/" for name in "xyz")
+    store.write(store.hit(1, CLICK, 10 * MINUTE, url=x))
+    store.write(store.hit(1, CLICK, 10 * MINUTE + 15 * SECOND, url=x, address=OFFICE))
+    store.write(store.hit(1, CLICK, 10 * MINUTE + 15 * SECOND, url=y))
+    assert golden(store) == Golden(0, 0, 1, 1, 3, 0, 1)
+    store.write(store.hit(1, CLICK, 10 * MINUTE + 10 * SECOND, url=z))
+    assert golden(store) == Golden(0, 0, 1, 1, 1, 3, 1)
+    check_states(store)
+
+
 def test_past_the_cap_one_row_grows_and_no_figure_does(tmp_path: Path) -> None:
     store = Store(tmp_path / "t.db", Limits(hits_per_email_hour=10))
     store.create()

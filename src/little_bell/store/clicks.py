@@ -112,6 +112,8 @@ class Clicks:
         newest = max(state.last_click or 0, state.last_machine_click or 0)
         if ordered and newest < hit.at - BURST_WINDOW:
             return False
+        if ordered and hit.at < newest:  # what is known reaches back from a later one
+            self.memory.clicks.pop((hit.tenant, hit.email), None)
         same = [
             click
             for click in self._last_clicks(hit, state)
