@@ -237,6 +237,8 @@ class Transaction:
         stored under the old number is found by nobody any more, and swept later."""
         new = Tenant(self.memory.tenants.last + 1, old.name, *old.numbers())
         self.cursor.execute(SQL["renumber_tenant"], (new.id, old.id))
+        # Emails of this very tick have ids too: `flush` knows the old number alone.
+        self.cursor.execute(SQL["update_tenant"], (new.id, *new.numbers()))
         self.memory.tenants.discard(old)
         self.memory.tenants.add(new)
         self.replaced.append((old, new))

@@ -85,7 +85,11 @@ class Writer:
             self.memory.pending = Pending(*row)
         rows = [Unfinished(*row) for row in self.cursor.execute(SQL["unscoped_unfinished"])]
         self.memory.unfinished = {(one.tenant, one.email): one for one in rows}
-        for id_, name, *numbers in self.cursor.execute(SQL["unscoped_tenants"]):
+        found: list[Any] = self.cursor.execute(SQL["unscoped_tenants"]).fetchall()
+        # A tenant that went in a transaction of which nobody knew whether it was committed.
+        for gone in tenants.by_id.keys() - {id_ for id_, *_ in found}:
+            tenants.discard(tenants.by_id[gone])
+        for id_, name, *numbers in found:
             known = tenants.by_id.get(id_)
             if known is None:
                 tenants.add(Tenant(id_, name, *numbers))
@@ -152,6 +156,9 @@ class Writer:
 
     def _attempt(self, transaction: Transaction, written: Written) -> Attempt | None:
         """By what the transaction would be known; None where it only made a cap's row grow."""
+        if transaction.replaced:
+            new = transaction.replaced[-1][1]
+            return Attempt(new.id, new.numbers(), written)
         for id_, before in transaction.snapshots.items():
             tenant = self.memory.tenants.by_id.get(id_)
             if tenant is not None and tenant.numbers() != before:
