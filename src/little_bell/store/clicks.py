@@ -17,7 +17,7 @@ from little_bell.store.projection import (
 from little_bell.store.statements import load
 from little_bell.tracking.classify import BURST, BURST_LINKS, BURST_LOOK_BACK, BURST_WINDOW
 from little_bell.tracking.hit import Hit
-from little_bell.tracking.rules import MACHINE, VERSION
+from little_bell.tracking.rules import MACHINE
 
 if TYPE_CHECKING:
     from little_bell.store.memory import Memory
@@ -153,7 +153,7 @@ class Clicks:
             known[known.index(click)] = judged
             self.cursor.execute(
                 SQL["revise_event"],
-                (MACHINE, judged.reasons, VERSION, state.tenant, click.seq),
+                (MACHINE, judged.reasons, state.tenant, click.seq),
             )
         if not withdrawn:
             return

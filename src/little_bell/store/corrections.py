@@ -26,14 +26,16 @@ class Corrections(Job):
         days: list[tuple[Any, ...]] = []
         for correction in self.corrections:
             table, key, right = correction.table, correction.key, correction.right
-            if table == FIGURE:
+            if table == MARK:
+                transaction.cursor.execute(WRITE["unscoped_mark_judged"], right)
+            elif key[0] not in transaction.memory.tenants.by_id:  # it went meanwhile
+                self.moved += 1
+            elif table == FIGURE:
                 tenant, scope, id_, bucket = key
                 for column, n in enumerate(right or []):
                     transaction.figures.add(tenant, scope, id_, bucket * BUCKET, column, n)
             elif table == DAYS:
                 days.append((*key, *(right or [])))
-            elif table == MARK:
-                transaction.cursor.execute(WRITE["unscoped_mark_judged"], right)
             else:
                 self._of_email(transaction, correction)
         if days:
@@ -73,7 +75,9 @@ class Corrections(Job):
     def _email_link(self, transaction: Transaction, correction: Correction) -> None:
         cursor = transaction.cursor
         row = cursor.execute(WRITE["select_email_link"], correction.key).fetchone()
-        if (None if row is None else list(row)) != correction.stored:
+        email = cursor.execute(WRITE["select_state"], correction.key[:2]).fetchone()
+        lost = email is None and correction.right is not None  # it was deleted meanwhile
+        if lost or (None if row is None else list(row)) != correction.stored:
             self.moved += 1
         elif correction.right is None:
             cursor.execute(WRITE["delete_email_link"], correction.key)

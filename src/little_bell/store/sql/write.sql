@@ -75,8 +75,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 SELECT at, link, address, prev, class, reasons, client FROM events WHERE tenant = ? AND seq = ?;
 
 -- name: revise_event
--- A judgement that a later event changed.
-UPDATE events SET class = ?, reasons = ?, rules = ? WHERE tenant = ? AND seq = ?;
+-- A judgement that a later event changed; the rest of it is still that of its own rules.
+UPDATE events SET class = ?, reasons = ? WHERE tenant = ? AND seq = ?;
 
 -- name: grow_cap
 -- More hits that one capped row stands for.
