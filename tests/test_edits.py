@@ -15,12 +15,12 @@ from batches import check_file
 from little_bell.errors import StoreError
 from little_bell.store import clicks as clicks_module
 from little_bell.store import edits as edits_module
-from little_bell.store.edits import BUSY, DONE, NOT_FOUND, Change, Edit, Edits, Finish
+from little_bell.store.edits import BUSY, DONE, NOT_FOUND, Edit, Edits, Finish
 from little_bell.store.job import Job
 from little_bell.store.recount import Recount
 from little_bell.store.transaction import GONE
 from little_bell.store.writer import Writer
-from little_bell.tracking.email import NewEmail
+from little_bell.tracking.email import Change, NewEmail
 from little_bell.tracking.hit import CLICK, OPEN, PREFETCH, Hit
 from test_batches_store import Failing
 from test_figures import (

@@ -13,13 +13,13 @@ from bell import dump, wait_until
 from durable_vfs import PowerVFS
 from little_bell.errors import DataError, StoreError
 from little_bell.store.batch import Sweep
-from little_bell.store.edits import BUSY, DONE, NOT_FOUND, Change, Edit, Edits, Finish
+from little_bell.store.edits import BUSY, DONE, NOT_FOUND, Edit, Edits, Finish
 from little_bell.store.job import ROWS
 from little_bell.store.recorder import Recorder
 from little_bell.store.recount import Recount
 from little_bell.store.transaction import GONE
 from little_bell.store.writer import Writer
-from little_bell.tracking.email import NewEmail
+from little_bell.tracking.email import Change, NewEmail
 from little_bell.tracking.hit import CLICK, OPEN, Hit
 from test_batches_store import Failing, batch_of
 from test_disk_doubt import FailingDisk

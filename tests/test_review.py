@@ -15,7 +15,7 @@ from little_bell.ops import check as check_module
 from little_bell.ops.check import check, rebuild
 from little_bell.store import clicks, memory, review, transaction
 from little_bell.store.corrections import Corrections
-from little_bell.store.edits import Change, Edit, Edits, Finish
+from little_bell.store.edits import Edit, Edits, Finish
 from little_bell.store.memory import Limits
 from little_bell.store.recount import (
     DAYS,
@@ -28,7 +28,7 @@ from little_bell.store.recount import (
 )
 from little_bell.store.writer import Writer
 from little_bell.tracking.classify import BURST, INSTANT, Verdict
-from little_bell.tracking.email import NewEmail
+from little_bell.tracking.email import Change, NewEmail
 from little_bell.tracking.hit import CLICK, OPEN, PREFETCH, RELAY, Hit
 from little_bell.tracking.rules import HUMAN, MACHINE, PROXY, UNKNOWN
 from test_commands import EMAILS, ruin, run, seeded, traffic
@@ -37,10 +37,10 @@ from test_figures import HOME, MINUTE, NOON, OFFICE, SECOND, URLS
 __all__ = ["seeded"]  # a fixture
 
 OLD = {
-    "phone": Verdict(HUMAN, "old", 1),
-    "robot": Verdict(MACHINE, "old", 2),
-    "proxy": Verdict(PROXY, "old", 4),
-    "thing": Verdict(UNKNOWN, "old", 8),
+    "phone": Verdict(HUMAN, "old", 1, 0),
+    "robot": Verdict(MACHINE, "old", 2, 0),
+    "proxy": Verdict(PROXY, "old", 4, 0),
+    "thing": Verdict(UNKNOWN, "old", 8, 0),
 }
 NEW = {
     "phone": Verdict(MACHINE, "new", 16, 7),  # a person's turns out a machine's
