@@ -27,6 +27,7 @@ from little_bell.store.transaction import Transaction
 from little_bell.tracking.classify import BURST_LOOK_BACK
 from little_bell.tracking.email import Change
 from little_bell.tracking.hit import CLICK, OPEN
+from little_bell.tracking.links import MAX_URL
 
 SQL = load("write.sql")
 
@@ -44,6 +45,8 @@ SWEPT = (  # tables of a tenant that goes, by what deletes some of their rows
     "delete_some_campaigns",
     "delete_some_idempotency",
 )
+
+FEWER = {"delete_some_links": BYTES // MAX_URL}  # rows of long texts, at most
 
 DONE, NOT_FOUND, BUSY = range(3)  # what became of an edit
 
@@ -110,17 +113,14 @@ class Edits(Job):
 
 
 def delete_email(transaction: Transaction, state: EmailState, share: int) -> None:
-    """Delete an email, and `share` of its events at once; what it counted for stays."""
+    """Delete an email, and `share` of its links and events at once; what it counted for stays."""
     cursor, balances = transaction.cursor, transaction.balances
     tenant, email = key = (state.tenant, state.email)
     balances.add_email(state, state.created_at, SENT)
     for at, column in unique_figures(state.uniques()):
         balances.add_email(state, at, column)
     transaction.flush_states()  # and the links that were followed in this very tick
-    followed: list[Any] = cursor.execute(SQL["first_clicks"], key).fetchall()
-    for link, first in followed:
-        balances.add(tenant, LINK, link, first, UNIQUE_CLICKS)
-    for name in ("delete_email", "delete_state", "delete_email_links"):
+    for name in ("delete_email", "delete_state"):
         cursor.execute(SQL[name], key)
     transaction.forget(key)
     rest = Unfinished(tenant, email, GOING, state.campaign, state.head_open, state.head_click)
@@ -179,6 +179,8 @@ def leave(transaction: Transaction, rest: Unfinished, share: int) -> None:
     if rest.kind == MOVING:
         state = transaction.state(*key)
         to = None if state is None else state.campaign
+    else:
+        share -= take_links(transaction, rest, share)
     # Clicks first: a burst may judge the newest ones again.
     for kind, head in ((CLICK, rest.next_click), (OPEN, rest.next_open)):
         while head is not None and share:
@@ -190,6 +192,19 @@ def leave(transaction: Transaction, rest: Unfinished, share: int) -> None:
         transaction.finished(key)
     else:
         transaction.unfinish(rest)
+
+
+def take_links(transaction: Transaction, rest: Unfinished, share: int) -> int:
+    """Delete so many links of an email that goes, before its events; returns how many there were.
+    As long as one is left, a click of it is."""
+    cursor, key = transaction.cursor, (rest.tenant, rest.email)
+    rows: list[Any] = cursor.execute(SQL["first_clicks"], (*key, share)).fetchall()
+    for link, first in rows:
+        if first is not None:
+            transaction.balances.add(rest.tenant, LINK, link, first, UNIQUE_CLICKS)
+    if rows:
+        cursor.execute(SQL["delete_email_links"], (*key, rows[-1][0]))
+    return len(rows)
 
 
 def take(
@@ -248,7 +263,7 @@ def sweep_tenant(transaction: Transaction, rest: Unfinished) -> None:
         cursor.execute(SQL["delete_emails"], (tenant, low, LAST_ID))
         return
     for name in SWEPT:
-        cursor.execute(SQL[name], (tenant, ROWS))
+        cursor.execute(SQL[name], (tenant, min(ROWS, FEWER.get(name, ROWS))))
         if transaction.changes():
             return
     for key in [key for key in transaction.unfinished if key[0] == tenant]:

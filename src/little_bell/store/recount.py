@@ -15,6 +15,8 @@ from little_bell.store.memory import Pending, Unfinished
 from little_bell.store.projection import (
     CAMPAIGN,
     DAY,
+    LINK,
+    UNIQUE_CLICKS,
     EmailLink,
     EmailState,
     Figures,
@@ -94,7 +96,9 @@ class Recount:
     def _emails(self) -> Iterator[Correction]:
         pending = [Pending(*row) for row in self.connection.execute(WRITE["unscoped_pending"])]
         events = Groups(self._rows("unscoped_events"), keep=False, left=self._without_email)
-        links = Groups(self._rows("unscoped_email_links"), keep=True)
+        links = Groups(
+            self._rows("unscoped_email_links"), keep=True, left=self._links_without_email
+        )
         for row in self._rows("unscoped_states"):
             tenant, email, *values = row
             self.emails += 1
@@ -157,6 +161,15 @@ class Recount:
         for line in (Line(*row[2:]) for row in rows):
             self.figures.add_closed(state, line.kind, line.class_, line.client, line.link, line.at)
             self.events += 1
+        return True
+
+    def _links_without_email(self, key: tuple[int, int], rows: list[tuple[Any, ...]]) -> bool:
+        """The same for its links, each a unique click where people followed it."""
+        if key not in self.unfinished:
+            return False
+        for tenant, _, link, _, _, first in rows:
+            if first is not None:
+                self.figures.add(tenant, LINK, link, first, UNIQUE_CLICKS)
         return True
 
     def _email_links(

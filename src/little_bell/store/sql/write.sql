@@ -235,13 +235,13 @@ DELETE FROM emails WHERE tenant = ? AND email = ?;
 DELETE FROM states WHERE tenant = ? AND email = ?;
 
 -- name: delete_email_links
--- And how its links were followed.
-DELETE FROM email_links WHERE tenant = ? AND email = ?;
+-- And how some of its links were followed.
+DELETE FROM email_links WHERE tenant = ? AND email = ? AND link <= ?;
 
 -- name: first_clicks
--- When people first followed each link of an email.
+-- When people first followed the first links of an email.
 SELECT link, first_click FROM email_links
-WHERE tenant = ? AND email = ? AND first_click IS NOT NULL;
+WHERE tenant = ? AND email = ? ORDER BY link LIMIT ?;
 
 -- name: campaign_name
 -- The name of a campaign.
