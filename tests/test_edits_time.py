@@ -8,11 +8,11 @@ from time import perf_counter
 
 import pytest
 
-from little_bell.store.edits import DONE, Change, Edit, Edits, Finish
+from little_bell.store.edits import DONE, Edit, Edits, Finish
 from little_bell.store.job import Job
 from little_bell.store.memory import Limits
 from little_bell.store.writer import Writer
-from little_bell.tracking.email import NewEmail
+from little_bell.tracking.email import Change, NewEmail
 from little_bell.tracking.hit import CLICK, OPEN, Hit
 from test_figures import BROWSER, HOME, NOON
 

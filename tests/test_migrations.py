@@ -11,10 +11,10 @@ from little_bell.ops.check import check, rebuild
 from little_bell.store import database, statements
 from little_bell.store.corrections import Corrections
 from little_bell.store.database import APPLICATION_ID, migrate, open_writer
-from little_bell.store.edits import DONE, Change, Edit, Edits, Finish
+from little_bell.store.edits import DONE, Edit, Edits, Finish
 from little_bell.store.recount import Correction
 from little_bell.store.writer import Writer
-from little_bell.tracking.email import NewEmail, Once
+from little_bell.tracking.email import Change, NewEmail, Once
 from little_bell.tracking.hit import CLICK, OPEN, Hit
 from test_figures import AGENTS, HOME, MINUTE, NOON, OFFICE, SECOND, URLS
 from test_review import contents
