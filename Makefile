@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve test soak lint format bench clean
+.PHONY: help serve test soak lint format bench screenshots clean
 
 help: ## say what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 serve: .venv/serve ## install into .venv and start on http://localhost:3000
 	@exec $(BIN)/little-bell serve
@@ -28,6 +28,9 @@ format: .venv/test ## let ruff format the code
 
 bench: .venv/bench ## nginx, uvicorn and Little Bell in turn; writes bench/RESULTS.md
 	$(BIN)/python -m bench
+
+screenshots: .venv/test ## make docs/img anew, by Chromium
+	$(BIN)/python tests/screenshots.py
 
 clean: ## remove what was installed here; data/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

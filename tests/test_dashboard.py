@@ -1,4 +1,4 @@
-"""GET /{tenant}/dashboard, and the second process that makes it"""
+"""GET /{tenant}/dashboard and the pages below it, and the second process that makes them"""
 
 import os
 import re
@@ -25,7 +25,7 @@ def bell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
 
 
 class Page(HTMLParser):
-    """A page as a browser takes it apart: tags, text, figures, rows of its tables."""
+    """A page as a browser takes it apart: tags, text, figures, rows of its table of events."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__()
@@ -35,17 +35,22 @@ class Page(HTMLParser):
         self.rows: list[str] = []
         self.inside: list[str] = []
         self.term = ""
+        self.event = False  # within a row of an event
         self.feed(body.decode("utf-8"))
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img", "input", "br"):
+        if tag not in ("meta", "link", "img", "input", "br", "option"):
             self.inside.append(tag)
-        if tag == "tr" and "tbody" in self.inside:
-            self.rows.append("")
+        if tag == "tr":
+            self.event = re.match(r"e\d+$", dict(attrs).get("id") or "") is not None
+            self.rows += [""] * self.event
         if tag == "dt":
             self.term = ""
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.inside.pop() == tag, f"{tag} ends out of order"
@@ -56,7 +61,7 @@ class Page(HTMLParser):
             self.term += data
         elif "dd" in self.inside:
             self.figures[self.term] = self.figures.get(self.term, "") + " " + data
-        elif "td" in self.inside and self.rows:
+        elif "td" in self.inside and self.event:
             self.rows[-1] += data
 
     def figure(self, term: str) -> int:
@@ -66,8 +71,11 @@ class Page(HTMLParser):
         return int(found[1].replace(",", ""))
 
 
-def dashboard(bell: Bell, tenant: str) -> Page:
-    answer = bell.get(f"/{tenant}/dashboard")
+PAGES = ("", "/emails", "/campaigns", "/links", "/clients", "/events", "/emails/1", "/campaigns/1")
+
+
+def dashboard(bell: Bell, tenant: str, page: str = "") -> Page:
+    answer = bell.get(f"/{tenant}/dashboard{page}")
     assert answer.status == 200, answer
     return Page(answer.body)
 
@@ -98,7 +106,7 @@ def test_it_works(bell: Bell) -> None:
     assert "Subject 4" in page.rows[0]
     assert "machine" in page.rows[1]
     assert "proxy" in page.rows[2]
-    assert "human" in page.rows[3]
+    assert "by a person" in page.rows[3]
 
 
 def test_figures_are_exact_at_once(bell: Bell) -> None:
@@ -109,14 +117,20 @@ def test_figures_are_exact_at_once(bell: Bell) -> None:
         assert dashboard(bell, tenant).figure("Opens") == n
 
 
-def test_it_shows_the_last_50_events(bell: Bell) -> None:
+def test_it_shows_the_newest_events_and_a_list_all_of_them(bell: Bell) -> None:
     tenant = fresh_tenant()
     for n in range(1, 61):
         bell.create(tenant, subject=f"<{n}>")
         bell.get(f"/{tenant}/pixel/{n}.gif")
     rows = dashboard(bell, tenant).rows
-    assert len(rows) == 50
-    for n, row in zip(range(60, 10, -1), rows, strict=True):
+    assert len(rows) == 10
+    page = dashboard(bell, tenant, "/events")
+    assert len(page.rows) == 50
+    assert rows == [row[: len(short)] for row, short in zip(page.rows, rows, strict=False)]
+    [rest] = [tag["href"] for name, tag in page.tags if name == "a" and tag.get("rel") == "next"]
+    older = Page(bell.get(rest or "").body)
+    assert not [tag for name, tag in older.tags if tag.get("rel") == "next"]
+    for n, row in zip(range(60, 0, -1), page.rows + older.rows, strict=True):
         assert f"<{n}>" in row
 
 
@@ -150,17 +164,189 @@ def test_hostile_texts_are_shown_as_text(bell: Bell, text: str) -> None:
     bell.ask("GET", f"/{tenant}/pixel/1.gif", headers={"User-Agent": agent})
     bell.ask("GET", f"/{tenant}/click/1", headers={"User-Agent": agent})
     bell.get(f"/{tenant}/click/1?url={quote('https://example.com/?x=' + text + '#' + text)}")
-    page = dashboard(bell, tenant)
-    assert f"s{text}" in page.text
-    assert f"r{text}" in page.text
-    assert f"a{text}" in page.text
+    for path in PAGES:
+        page = dashboard(bell, tenant, path)
+        found = {one for one in "src" if f"{one}{text}" in page.text}
+        found |= {"a"} if f"a{text}" in page.text else set()
+        assert found == SHOWN[path], path
+        check_tags(page)
+
+
+# Which of subject, recipient, campaign and user agent a page shows.
+SHOWN = {
+    "": {"s", "r", "c"},
+    "/emails": {"s", "r", "c"},
+    "/campaigns": {"c"},
+    "/links": set(),
+    "/clients": set(),
+    "/events": {"s", "r", "a"},
+    "/emails/1": {"s", "r", "c", "a"},
+    "/campaigns/1": {"s", "r", "c"},
+}
+
+
+def check_tags(page: Page) -> None:
+    """Nothing in a page but what is ours."""
     for tag, attributes in page.tags:
-        assert tag not in ("script", "iframe", "object", "svg", "base", "style")
+        assert tag not in ("iframe", "object", "base", "style", "embed", "foreignobject")
+        if tag == "script":
+            assert re.fullmatch(r"/-/app\.js\?v=\w+", attributes["src"] or "")
         for name, value in attributes.items():
             assert not name.startswith("on")
             assert name != "style"
-            assert "alert" not in (value or "")
-            assert "evil" not in (value or "")
+            if name in ("src", "href", "action"):
+                assert re.match(r"/(?!/)|#main$|$", value or ""), f"{tag} {name}={value}"
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "%00", "%FF", "%ED%A0%80", "1" * 5000])
+@pytest.mark.parametrize(
+    "name", ["q", "next", "period", "from", "to", "tz", "kind", "only", "order"]
+)
+def test_hostile_queries_are_no_failure(bell: Bell, name: str, text: str) -> None:
+    value = text if text.startswith("%") else quote(text)
+    for path in PAGES[:6]:
+        check_tags(dashboard(bell, "hostile", f"{path}?{name}={value}"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/emails/0",
+        "/emails/2",
+        "/emails/x",
+        "/emails/%31",
+        "/emails/1.gif",
+        "/emails/99999999999999999999",
+        "/emails/%D9%A1",
+        "/campaigns/1",
+        "/campaigns/x",
+        "/links/1",
+        "/live/1",
+        "/try",
+    ],
+)
+def test_what_is_not_there_is_not_found(bell: Bell, path: str) -> None:
+    tenant = fresh_tenant()
+    bell.create(tenant)
+    with Line(bell.port) as line:
+        line.send(raw_request(f"/{tenant}/dashboard{path}"))
+        assert line.answer().status in (404, 405)
+
+
+def test_another_tenants_email_is_not_found(bell: Bell) -> None:
+    alice, charlie = fresh_tenant(), fresh_tenant()
+    bell.create(alice, subject="For Bob", campaign="Secret")
+    bell.create(alice, subject="For Bob too", campaign="Secret")
+    bell.create(charlie)
+    for path in ("/emails/2", "/campaigns/1"):
+        assert bell.get(f"/{charlie}/dashboard{path}").status == 404
+    for path in PAGES[:6]:
+        body = bell.get(f"/{charlie}/dashboard{path}").body
+        assert b"Bob" not in body
+        assert b"Secret" not in body
+
+
+def test_periods(bell: Bell) -> None:
+    tenant = fresh_tenant()
+    bell.create(tenant)
+    for period in ("24h", "7d", "30d", "90d", "12m", "all"):
+        page = dashboard(bell, tenant, f"?period={period}")
+        assert page.figure("Sent") == 1
+        current = [tag for name, tag in page.tags if tag.get("aria-current") == "true"]
+        assert [f"period={period}" in (tag["href"] or "") for tag in current] == [True]
+    assert dashboard(bell, tenant, "?from=2020-01-01&to=2020-01-31").figure("Sent") == 0
+    assert dashboard(bell, tenant, "?from=2020-01-01").figure("Sent") == 1
+    assert dashboard(bell, tenant, "?to=2020-01-01").figure("Sent") == 1  # cannot be: the default
+
+
+def test_the_period_before_is_beside_it_in_words(bell: Bell) -> None:
+    tenant = fresh_tenant()
+    bell.create(tenant)
+    figures = dashboard(bell, tenant).figures
+    assert "+1" in figures["Sent"]
+    assert "none before" in figures["Sent"]
+    assert "before" not in dashboard(bell, tenant, "?period=all").figures["Sent"]
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/New_York", "UTC"])
+def test_the_zone_is_named_and_stays_in_links(bell: Bell, zone: str) -> None:
+    tenant = fresh_tenant()
+    bell.create(tenant)
+    page = dashboard(bell, tenant, f"?tz={zone}")
+    assert f"Times in {zone}" in page.text
+    links = [tag["href"] or "" for name, tag in page.tags if name == "a"]
+    inside = [link for link in links if "/dashboard" in link]
+    assert len(inside) > 10
+    assert all(f"tz={quote(zone, safe='')}" in link for link in inside)
+
+
+def test_an_unknown_zone_is_said(bell: Bell) -> None:
+    assert "Times in UTC, since" in dashboard(bell, fresh_tenant(), "?tz=Moon/Sea").text
+
+
+def test_search_and_paging(bell: Bell) -> None:
+    tenant = fresh_tenant()
+    for n in range(1, 56):
+        bell.create(tenant, subject=f"Note {n}", recipient=f"u{n}@example.com", campaign=f"c{n}")
+    for page, of in (("/emails", "Note"), ("/campaigns?order=newest", "c")):
+        first = dashboard(bell, tenant, page)
+        [more] = [tag["href"] or "" for name, tag in first.tags if tag.get("rel") == "next"]
+        second = Page(bell.get(more).body)
+        assert f"{of} 6" in first.text or f"{of}6" in first.text
+        assert f"{of} 5\n" not in first.text
+        assert not [tag for name, tag in second.tags if tag.get("rel") == "next"]
+    for query, found, missing in (
+        ("/emails?q=note+7", "Note 7", "Note 8"),
+        ("/emails?q=U44@", "Note 44", "Note 45"),
+        ("/campaigns?q=C33", "c33", "c34"),
+    ):
+        text = dashboard(bell, tenant, query).text
+        assert found in text
+        assert missing not in text
+    assert "Show all" in dashboard(bell, tenant, "/emails?q=nowhere").text
+
+
+def test_an_emails_page_says_why(bell: Bell) -> None:
+    tenant = fresh_tenant()
+    bell.create(tenant, subject="Hello", recipient="ada@example.com", metadata={"order": "77"})
+    for agent in (BROWSER, GMAIL, MACHINE):
+        bell.ask("GET", f"/{tenant}/pixel/1.gif", headers={"User-Agent": agent})
+    text = " ".join(dashboard(bell, tenant, "/emails/1").text.split())
+    for words in (
+        "Hello",
+        "ada@example.com",
+        "77",
+        "Opened twice; no link was followed yet.",
+        "Opened by a person The user agent is a browser's. It counts.",
+        "Opened by a person, through a mail proxy Gmail's image proxy fetched it",
+        "Fetched by a machine Apple Mail Privacy Protection fetched it ahead",
+        "Registered",
+    ):
+        assert words in text, words
+
+
+def test_only_a_new_email_is_opened_by_its_page(bell: Bell) -> None:
+    tenant = fresh_tenant()
+    bell.create(tenant)
+    pixel = f"/{tenant}/pixel/1.gif"
+    sources = [tag.get("src") for _, tag in dashboard(bell, tenant, "/emails/1?try=1").tags]
+    assert pixel in sources
+    sources = [tag.get("src") for _, tag in dashboard(bell, tenant, "/emails/1").tags]
+    assert pixel not in sources
+
+
+def test_what_is_live_changes_only_with_what_it_shows(bell: Bell) -> None:
+    tenant = fresh_tenant()
+    bell.create(tenant)
+    target = f"/{tenant}/dashboard/live?period=all"
+    first = bell.get(target)
+    again = bell.get(target, If_None_Match=first.headers["etag"])
+    assert (again.status, again.body) == (304, b"")
+    bell.get(f"/{tenant}/pixel/1.gif")
+    third = bell.get(target, If_None_Match=first.headers["etag"])
+    assert third.status == 200
+    assert len(Page(third.body).rows) == 1
 
 
 def test_it_asks_nobody_else(bell: Bell) -> None:
@@ -171,9 +357,9 @@ def test_it_asks_nobody_else(bell: Bell) -> None:
     for tag, attributes in Page(answer.body).tags:
         for name in ("src", "href", "action", "srcset", "data", "poster", "formaction"):
             value = attributes.get(name)
-            if value is not None:
+            if value and value != "#main":
                 assert re.match(r"/(?!/)", value), f"{tag} {name}={value}"
-                assert bell.get(value).status == 200
+                assert attributes.get("method") == "post" or bell.get(value).status == 200
 
 
 def test_its_policy_is_strict(bell: Bell) -> None:
@@ -191,7 +377,7 @@ def test_its_policy_is_strict(bell: Bell) -> None:
     assert set(policy["form-action"]) <= {"'self'", "'none'"}
     for values in policy.values():
         assert set(values) <= {"'none'", "'self'", "data:"}
-    assert policy.get("script-src", ["'none'"]) in (["'none'"], ["'self'"])
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == ["'self'"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert "no-store" in answer.headers["cache-control"]

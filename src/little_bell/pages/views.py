@@ -1,7 +1,7 @@
 """The views: each takes a path's segments, the query and the headers, and makes a page."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from time import time
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -9,17 +9,16 @@ from little_bell import __version__
 from little_bell.config import Config, is_tenant
 from little_bell.errors import Refused
 from little_bell.page import Page
-from little_bell.store import events, names, sums
+from little_bell.pages import lists, mail, overview, static, words
+from little_bell.pages.address import Address, address, asked
+from little_bell.pages.ledger import Ledger
+from little_bell.pages.picker import Choice, choose
 from little_bell.store.reader import Reader
 from little_bell.tracking.links import query_value
-from little_bell.tracking.rules import REASONS
-
-RECENT = 50  # events on a tenant's first page
-SHOWN = events.Search(capped=True)
 
 POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 PAGE_HEADERS = (
     ("Content-Type", "text/html; charset=utf-8"),
@@ -29,23 +28,13 @@ PAGE_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Robots-Tag", "noindex, nofollow"),
 )
-STATIC = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
-
-MEANING = dict(REASONS)
-
-
-def percent(share: float | None) -> str:
-    """A rate for people; a dash where there is none."""
-    return "–" if share is None else f"{share * 100:.1f} %"  # noqa: RUF001 - an en dash
-
-
-def moment(at: int) -> str:
-    """A time in ms since the epoch, in UTC."""
-    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def thousands(n: int) -> str:
-    return f"{n:,}"
+LISTS = {
+    "emails": lists.emails,
+    "campaigns": lists.campaigns,
+    "links": lists.links,
+    "clients": lists.clients,
+    "events": lists.events,
+}
 
 
 class Views:
@@ -62,48 +51,104 @@ class Views:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.templates.filters.update(percent=percent, moment=moment, thousands=thousands)
+        self.templates.filters.update(
+            deed=words.deed,
+            iso=words.iso,
+            meaning=words.meaning,
+            minute=words.minute,
+            moment=words.moment,
+            percent=words.percent,
+            thousands=words.thousands,
+        )
         self.templates.globals.update(
-            prefix=config.prefix, base=config.base_url, version=__version__
+            prefix=config.prefix,
+            base=config.base_url,
+            version=__version__,
+            static=lambda name: config.prefix + static.path(name),
         )
 
-    def _page(self, name: str, **values: object) -> Page:
-        body = self.templates.get_template(name).render(**values).encode("utf-8")
+    def _page(self, template: str, values: dict[str, object]) -> Page:
+        body = self.templates.get_template(template).render(values).encode("utf-8")
         return Page(200, PAGE_HEADERS, body)
 
     def front(self, _segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:
         """What this is, and a field that leads to a tenant's dashboard. Lists no tenants."""
-        asked = (query_value(query, "tenant") or "").strip()
-        if asked and is_tenant(asked.encode("utf-8")):
-            location = f"{self.config.prefix}/{asked}/dashboard"
+        wanted = (query_value(query, "tenant") or "").strip()
+        if wanted and is_tenant(wanted.encode("utf-8")):
+            location = f"{self.config.prefix}/{wanted}/dashboard"
             return Page(302, (*PAGE_HEADERS, ("Location", location)), b"")
-        return self._page("front.html", asked=asked)
+        return self._page("front.html", {"asked": wanted})
 
-    def dashboard(self, segments: list[str], _query: bytes, _headers: dict[bytes, bytes]) -> Page:
+    def dashboard(self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:
         """A tenant's figures and newest events; an empty page for one that sent nothing yet."""
-        name = segments[1]
-        if not is_tenant(name.encode("utf-8")):
-            raise Refused(404, "no tenant can have this name")
-        with self.reader() as reader:  # one snapshot, so that figures and events agree
-            tenant = names.tenant_id(reader, name)
-            figures = None if tenant is None else sums.figures(reader, tenant)
-            recent = [] if tenant is None else events.before(reader, tenant, SHOWN, None, RECENT)[0]
-        return self._page(
-            "dashboard.html", tenant=name, figures=figures, events=recent, meaning=MEANING
-        )
+        where = self._where(segments, query)
+        with self._ledger(where) as ledger:
+            choice = choose(query, time(), ledger.first_bucket())
+            values = overview.values(ledger, where, choice)
+        return self._page("overview.html", _common(where, choice, "overview") | values)
 
-    def static(self, segments: list[str], _query: bytes, _headers: dict[bytes, bytes]) -> Page:
-        """A file beside this module, by its exact name."""
-        from importlib.resources import files
-
-        name = segments[2]
-        if name not in STATIC:
+    def dashboard_page(
+        self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]
+    ) -> Page:
+        """A list of a tenant's emails, campaigns, links, clients or events; or what is live."""
+        where, page = self._where(segments, query), segments[3]
+        if page not in (*LISTS, "live"):
             raise Refused(404, "there is nothing here")
-        body = files("little_bell.pages").joinpath("static", name).read_bytes()
-        headers = (
-            ("Content-Type", STATIC[name]),
-            ("Cache-Control", "public, max-age=3600"),
-            ("Content-Security-Policy", "default-src 'none'"),
-            ("X-Content-Type-Options", "nosniff"),
-        )
-        return Page(200, headers, body)
+        with self._ledger(where) as ledger:
+            choice = choose(query, time(), ledger.first_bucket())
+            if page == "live":
+                values = overview.values(ledger, where, choice)
+            else:
+                values = LISTS[page](ledger, where, choice, query)
+        if page == "live":
+            template = "_overview.html" if values["headline"] else "_nothing.html"
+        else:
+            template = f"{page}.html" if page in ("emails", "events") else "list.html"
+        return self._page(template, _common(where, choice, page) | values)
+
+    def dashboard_item(
+        self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]
+    ) -> Page:
+        """One email with what became of it, or one campaign's figures."""
+        where = self._where(segments, query)
+        page, item = segments[3:5]
+        if page not in ("emails", "campaigns"):
+            raise Refused(404, "there is nothing here")
+        with self._ledger(where) as ledger:
+            choice = choose(query, time(), ledger.first_bucket())
+            if page == "emails":
+                values = mail.values(ledger, where, item, query, self.config.base_url, time())
+                template = "email.html"
+            else:
+                values = overview.campaign_values(ledger, where, choice, item)
+                template = "_campaign.html" if asked(query, "part") else "campaign.html"
+        return self._page(template, _common(where, choice, page) | values)
+
+    def static(self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:
+        """A file beside this module, by its exact name."""
+        name = segments[2]
+        file = static.file(name)
+        return Page(200, static.headers(name, query_value(query, "v")), file.body)
+
+    def _where(self, segments: list[str], query: bytes) -> Address:
+        """Where the pages of the tenant are. Raises Refused where none can have this name."""
+        if not is_tenant(segments[1].encode("utf-8")):
+            raise Refused(404, "no tenant can have this name")
+        return address(self.config.prefix, segments[1], query)
+
+    def _ledger(self, where: Address) -> Ledger:
+        return Ledger(self.reader(), where.tenant)
+
+
+def _common(where: Address, choice: Choice, page: str) -> dict[str, object]:
+    """What every page of a tenant needs."""
+    return {
+        "tenant": where.tenant,
+        "title": where.tenant if page in ("overview", "live") else page.capitalize(),
+        "page": page,
+        "to": where.to,
+        "csv": where.csv,
+        "zone": choice.zone,
+        "zone_of": choice.zone.zone,
+        "kept": where.kept,
+    }

@@ -42,6 +42,8 @@ ROUTES: tuple[Route, ...] = (
     Route("metrics", "GET", "/metrics", FAST),
     Route("front", "GET", "/", SLOW, True),
     Route("dashboard", "GET", "/{tenant}/dashboard", SLOW, True),
+    Route("dashboard_page", "GET", "/{tenant}/dashboard/{page}", SLOW, True),
+    Route("dashboard_item", "GET", "/{tenant}/dashboard/{page}/{item}", SLOW, True),
     Route("static", "GET", "/-/{file}", SLOW, True),
 )
 
