@@ -285,11 +285,30 @@ class Line:
         if status < 200 or status == 204:
             assert "content-length" not in headers
             return Answer(status, headers, b"")
+        if headers.get("transfer-encoding") == "chunked":
+            assert "content-length" not in headers
+            return Answer(status, headers, b"" if head_only else self._chunks())
         size = 0 if head_only else int(headers["content-length"])
+        return Answer(status, headers, self._take(size))
+
+    def _take(self, size: int) -> bytes:
         while len(self.buffer) < size:
             assert self._more(), "the connection ended within a body"
-        body, self.buffer = self.buffer[:size], self.buffer[size:]
-        return Answer(status, headers, body)
+        taken, self.buffer = self.buffer[:size], self.buffer[size:]
+        return taken
+
+    def _chunks(self) -> bytes:
+        """A body in chunks (RFC 9112 7.1), without extensions and trailers."""
+        body = b""
+        while True:
+            while b"\r\n" not in self.buffer:
+                assert self._more(), "the connection ended within a body"
+            size, _, self.buffer = self.buffer.partition(b"\r\n")
+            chunk = self._take(int(size, 16) + 2)
+            assert chunk.endswith(b"\r\n")
+            body += chunk[:-2]
+            if chunk == b"\r\n":
+                return body
 
     def rest(self) -> bytes:
         """Whatever still comes until the server closes."""

@@ -214,6 +214,7 @@ def test_the_log_says_what_was_changed_and_by_whom(bell: Bell) -> None:
     patch(bell, tenant, 1, subject="secret too")
     bell.ask("DELETE", f"/{tenant}/emails/1")
     bell.ask("DELETE", f"/{tenant}?confirm={tenant}")
+    wait_until(lambda: "Tenant deleted" in bell.log_file.read_text())
     lines = [line for line in bell.lines() if line["fields"].get("tenant_id") == tenant]
     assert [line["message"] for line in lines] == [
         "Email created",
