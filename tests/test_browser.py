@@ -330,6 +330,7 @@ def test_hostile_texts_that_come_live_do_nothing(bell: Bell, browser: Browser) -
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(bell: Bell, browser: Browser, tenant: str, scheme: str) -> None:
+    # Axe is a script of another origin than ours, which the policy would not let in.
     with visiting(browser, color_scheme=scheme, bypass_csp=True) as visit:
         page = visit.page
         page.goto(origin(bell))

@@ -299,6 +299,8 @@ def test_search_and_paging(bell: Bell) -> None:
     for query, found, missing in (
         ("/emails?q=note+7", "Note 7", "Note 8"),
         ("/emails?q=U44@", "Note 44", "Note 45"),
+        ("/emails?q=u44", "Note 44", "Note 45"),
+        ("/emails?q=55", "Note 55", "Note 54"),
         ("/campaigns?q=C33", "c33", "c34"),
     ):
         text = dashboard(bell, tenant, query).text
@@ -349,17 +351,20 @@ def test_what_is_live_changes_only_with_what_it_shows(bell: Bell) -> None:
     assert len(Page(third.body).rows) == 1
 
 
-def test_it_asks_nobody_else(bell: Bell) -> None:
+@pytest.mark.parametrize("path", PAGES)
+def test_it_asks_nobody_else_and_its_links_lead_somewhere(bell: Bell, path: str) -> None:
     tenant = fresh_tenant()
-    bell.create(tenant, subject="x")
+    bell.create(tenant, subject="x", campaign="y")
     bell.get(f"/{tenant}/click/1?url=https://elsewhere.example/")
-    answer = bell.get(f"/{tenant}/dashboard")
-    for tag, attributes in Page(answer.body).tags:
-        for name in ("src", "href", "action", "srcset", "data", "poster", "formaction"):
-            value = attributes.get(name)
-            if value and value != "#main":
-                assert re.match(r"/(?!/)", value), f"{tag} {name}={value}"
-                assert attributes.get("method") == "post" or bell.get(value).status == 200
+    for query in ("", "?period=7d&tz=Asia/Tokyo", "?kind=click", "?kind=machine"):
+        answer = bell.get(f"/{tenant}/dashboard{path}{query}")
+        for tag, attributes in Page(answer.body).tags:
+            for name in ("src", "href", "action", "srcset", "data", "poster", "formaction"):
+                value = attributes.get(name)
+                if value and value != "#main":
+                    assert re.match(r"/(?!/)", value), f"{tag} {name}={value}"
+                    if attributes.get("method") != "post":
+                        assert bell.get(value).status == 200, value
 
 
 def test_its_policy_is_strict(bell: Bell) -> None:

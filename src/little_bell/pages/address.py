@@ -47,11 +47,11 @@ class Address(NamedTuple):
         query = urlencode([*kept, *((k, str(v)) for k, v in more.items() if v not in (None, ""))])
         return f"{path}?{query}" if query else path
 
-    def csv(self, what: str, **more: object) -> str:
-        """The address of a table of all events or emails."""
+    def csv(self, what: str, chosen: tuple[tuple[str, str], ...] = ()) -> str:
+        """The address of a table of all events or emails; `chosen` are its own parameters."""
         from urllib.parse import urlencode
 
-        query = urlencode([*self.kept, *((k, str(v)) for k, v in more.items() if v)])
+        query = urlencode(chosen)
         return f"{self.prefix}/{self.tenant}/{what}.csv" + (f"?{query}" if query else "")
 
     @property

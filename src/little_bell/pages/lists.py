@@ -7,6 +7,7 @@ from little_bell.pages.picker import Choice, Option
 from little_bell.pages.rows import email_row, event_row, figure_rows
 from little_bell.reports import cursors
 from little_bell.reports.cursors import INT, TEXT
+from little_bell.store.emails import EmailPage
 from little_bell.store.emails import Search as EmailSearch
 from little_bell.store.events import Search as EventSearch
 from little_bell.tracking.hit import CLICK, OPEN
@@ -14,11 +15,11 @@ from little_bell.tracking.rules import MACHINE
 
 ROWS = 50
 FILTERS = {"": None, "opened": True, "unopened": False}
-KINDS = (
-    ("", "All", EventSearch(capped=True)),
-    ("open", "Opens", EventSearch(kind=OPEN)),
-    ("click", "Clicks", EventSearch(kind=CLICK)),
-    ("machine", "By machines", EventSearch(class_=MACHINE)),
+KINDS: tuple[tuple[str, str, EventSearch, tuple[tuple[str, str], ...]], ...] = (
+    ("", "All", EventSearch(capped=True), ()),
+    ("open", "Opens", EventSearch(kind=OPEN), (("kind", "open"),)),
+    ("click", "Clicks", EventSearch(kind=CLICK), (("kind", "click"),)),
+    ("machine", "By machines", EventSearch(class_=MACHINE), (("class", "machine"),)),
 )
 
 Values = dict[str, object]
@@ -28,10 +29,7 @@ def emails(ledger: Ledger, where: Address, _choice: Choice, query: bytes) -> Val
     """Emails, newest first; those to a recipient, or with a word in their subject."""
     q = asked(query, "q")
     chosen = asked(query, "only") if asked(query, "only") in FILTERS else ""
-    search = _email_search(q, chosen)
-    form = (TEXT, INT) if search.prefix else (INT,)  # one of another search is none
-    cursor = cursor_of(asked(query, "next"), form)
-    found = ledger.emails(search, tuple(one or 0 for one in cursor) if cursor else None, ROWS)
+    found = _find_emails(ledger, q, FILTERS[chosen], asked(query, "next"))
     hrefs: dict[str | None, str] = {None: ""}
     for email in found.emails:
         if email.campaign not in hrefs:
@@ -42,6 +40,7 @@ def emails(ledger: Ledger, where: Address, _choice: Choice, query: bytes) -> Val
         "q": q,
         "hint": "Address, or words of the subject",
         "only": chosen,
+        "csv_href": where.csv("emails"),
         "filters": [
             Option(where.to("emails", q=q, only=name), text, text, name == chosen)
             for name, text in (("", "All"), ("opened", "Opened"), ("unopened", "Not opened"))
@@ -53,11 +52,19 @@ def emails(ledger: Ledger, where: Address, _choice: Choice, query: bytes) -> Val
     }
 
 
-def _email_search(q: str, chosen: str) -> EmailSearch:
-    opened = FILTERS[chosen]
+def _find_emails(ledger: Ledger, q: str, opened: bool | None, next_: str) -> EmailPage:
+    """Emails to recipients that begin with a text; if there are none, with it in their subject."""
+    searches = [EmailSearch(subject=q or None, opened=opened)]
+    if q and " " not in q:
+        searches.insert(0, EmailSearch(recipient=q, prefix=True, opened=opened))
     if "@" in q:
-        return EmailSearch(recipient=q, prefix=True, opened=opened)
-    return EmailSearch(subject=q or None, opened=opened)
+        del searches[1:]
+    for search in searches:
+        cursor = cursor_of(next_, (TEXT, INT) if search.prefix else (INT,))
+        found = ledger.emails(search, tuple(one or 0 for one in cursor) if cursor else None, ROWS)
+        if found.emails or cursor or search is searches[-1]:
+            break
+    return found
 
 
 def campaigns(ledger: Ledger, where: Address, choice: Choice, query: bytes) -> Values:
@@ -130,20 +137,20 @@ def clients(ledger: Ledger, where: Address, choice: Choice, _query: bytes) -> Va
 def events(ledger: Ledger, where: Address, _choice: Choice, query: bytes) -> Values:
     """Opens and clicks, newest first."""
     chosen = asked(query, "kind")
-    searches = {name: search for name, _, search in KINDS}
-    chosen = chosen if chosen in searches else ""
+    kind, _, search, exported = next((one for one in KINDS if one[0] == chosen), KINDS[0])
     before = _number(query)
-    found = ledger.events(searches[chosen], before, ROWS)
+    found = ledger.events(search, before, ROWS)
     more = "" if found.next is None else cursors.encode((found.next,))
     return {
         "kinds": [
-            Option(where.to("events", kind=name), text, text, name == chosen)
-            for name, text, _ in KINDS
+            Option(where.to("events", kind=name), text, text, name == kind)
+            for name, text, _, _ in KINDS
         ],
-        "kind": chosen,
+        "kind": kind,
+        "csv_href": where.csv("events", exported),
         "events": [event_row(event) for event in found.events],
-        "first_href": where.to("events", kind=chosen) if before is not None else "",
-        "next_href": where.to("events", kind=chosen, next=more) if more else "",
+        "first_href": where.to("events", kind=kind) if before is not None else "",
+        "next_href": where.to("events", kind=kind, next=more) if more else "",
     }
 
 

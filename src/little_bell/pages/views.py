@@ -147,7 +147,6 @@ def _common(where: Address, choice: Choice, page: str) -> dict[str, object]:
         "title": where.tenant if page in ("overview", "live") else page.capitalize(),
         "page": page,
         "to": where.to,
-        "csv": where.csv,
         "zone": choice.zone,
         "zone_of": choice.zone.zone,
         "kept": where.kept,
