@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 HEIGHT = 120.0  # of the plot, in pixels
 LABELS = 7  # along x, at most
-EDGE = 86.0  # percent; a label that begins later would be cut off on a phone
+EDGE = 94.0  # percent; a label that begins later would be cut off,
+PHONE_EDGE = 84.0  # and on a phone, where minor ones are not shown, one later than this
 
 
 class Point(NamedTuple):
@@ -127,7 +128,7 @@ def ticks(starts: Sequence[datetime]) -> tuple[Tick, ...]:
     for place, (i, text) in enumerate(texts):
         x = i * 100 / len(starts)
         if x <= EDGE:
-            found.append(Tick(f"{number(x)}%", text, place % 2 == 1))
+            found.append(Tick(f"{number(x)}%", text, place % 2 == 1 or x > PHONE_EDGE))
     return tuple(found)
 
 

@@ -46,7 +46,6 @@ def emails(ledger: Ledger, where: Address, _choice: Choice, query: bytes) -> Val
             for name, text in (("", "All"), ("opened", "Opened"), ("unopened", "Not opened"))
         ],
         "rows": [email_row(email, hrefs[email.campaign]) for email in found.emails],
-        "exists": ledger.tenant is not None,
         "first_href": where.to("emails", q=q, only=chosen) if asked(query, "next") else "",
         "next_href": where.to("emails", q=q, only=chosen, next=more) if more else "",
     }

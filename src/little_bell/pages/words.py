@@ -41,11 +41,6 @@ def thousands(n: int) -> str:
     return f"{n:,}"
 
 
-def counted(n: int, one: str, many: str | None = None) -> str:
-    """`1 email`, `12,480 emails`."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
 def percent(share: float | None) -> str:
     """A rate for people; a dash where there is none."""
     return DASH if share is None else f"{share * 100:.1f} %"
