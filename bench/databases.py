@@ -17,6 +17,7 @@ from little_bell.tracking.hit import CLICK, OPEN, Hit
 
 BATCH = 500  # emails or hits of one transaction
 CAMPAIGN = 5_000  # emails of one campaign
+CAMPAIGNS = 200  # where many events are compared with few
 WAL_PAGES = 20_000  # of the write-ahead log, before it is moved into the file
 SPAN = 30 * 86_400_000  # milliseconds over which events are spread, up to now
 WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -52,23 +53,23 @@ def begun() -> int:
     return int(time.time() * 1000) - SPAN
 
 
-def announcement(n: int) -> NewEmail:
-    """The n-th email, from 0."""
+def announcement(n: int, campaign: int) -> NewEmail:
+    """The n-th email, from 0, of campaigns of so many emails."""
     return NewEmail(
         TENANT,
         f"News of the month, number {n}",
         f"reader{n}@example.com",
-        f"campaign-{n // CAMPAIGN}",
+        f"campaign-{n // campaign}",
         None,
     )
 
 
-def seed(writer: Writer, emails: int) -> None:
-    """Create emails 1 to `emails` of the one tenant."""
+def seed(writer: Writer, emails: int, campaign: int = CAMPAIGN) -> None:
+    """Create emails 1 to `emails` of the one tenant, in campaigns of so many."""
     at = begun()
     for first in range(0, emails, BATCH):
         last = min(first + BATCH, emails)
-        writer.write(at, [announcement(n) for n in range(first, last)], [])
+        writer.write(at, [announcement(n, campaign) for n in range(first, last)], [])
         if writer.wal_pages > WAL_PAGES:
             writer.checkpoint("truncate")
     writer.checkpoint("truncate")
@@ -102,7 +103,8 @@ def ring(writer: Writer, emails: int, events: int) -> None:
         source = bytes((10, int(pick.random() * 256), int(pick.random() * 256)))
         url = None
         if pick.random() < 0.2:
-            url = f"https://example.com/campaign-{email // CAMPAIGN}/{int(pick.random() * 8)}"
+            campaign = (email - 1) * CAMPAIGNS // emails
+            url = f"https://example.com/campaign-{campaign}/{int(pick.random() * 8)}"
         moment = at + int(n * step)
         batch.append(Hit(1, email, CLICK if url else OPEN, moment, 0, agent, source, url))
         if len(batch) == BATCH or n == events - 1:
@@ -168,8 +170,8 @@ class Databases:
         path = self.folder / f"traffic-{emails}-{events}.db"
         if not path.exists():
             made = path.with_suffix(".part")
-            shutil.copyfile(self.seeded(emails), made)
-            writer = Writer(str(made))
+            writer = create(made)
+            seed(writer, emails, emails // CAMPAIGNS)
             ring(writer, emails, events)
             writer.close()
             made.rename(path)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.budgets import READ, READS_GROWTH, Budget
-from bench.databases import warm
+from bench.databases import CAMPAIGNS, warm
 from bench.errors import NotMeasuredError
 from bench.programs import TENANT, Program, bell
 from bench.results import Row, Section
@@ -37,7 +37,7 @@ def addresses() -> dict[str, str]:
         "emails of a recipient": "/emails?recipient=reader77@example.com",
         "emails, beginning of a recipient": "/emails?recipient_prefix=reader7",
         "emails, part of a subject": "/emails?subject=number%20999",
-        "emails, not opened": "/emails?opened=false",
+        "emails, not opened": "/emails?opened=no",
         "emails, last activity": "/emails?order=activity",
         "an email": "/emails/17",
         "events": "/events",
@@ -73,9 +73,9 @@ def measure(run: Run) -> Section:
         run.databases.discard(path)
     note = (
         f"{plan.grown_events:,} events over {plan.grown_emails:,} emails, against "
-        f"{plan.few_events:,} over {plan.few_emails:,}: opens and clicks of 12 user agents, links "
-        f"of campaigns, spread over 30 days (the budget speaks of 10,000,000 events: `--full`). "
-        f"Warm; medians of {TIMES} requests over HTTP, connections and all."
+        f"{plan.few_events:,} over {plan.few_emails:,}: 12 user agents, "
+        f"{CAMPAIGNS} campaigns of 8 links each in both, 30 days (the budget speaks of 10,000,000 "
+        f"events: `--full`). Warm; medians of {TIMES} requests over HTTP, connections and all."
     )
     return Section("Pages and the API as the file grows", [note], rows)
 
