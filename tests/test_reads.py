@@ -97,7 +97,13 @@ def test_emails(bell: Bell) -> None:
         "last_machine_open": None,
         "first_machine_click": None,
         "last_machine_click": None,
+        "seconds_to_first_open": None,
     }
+    assert one["seconds_to_first_open"] == pytest.approx(
+        (
+            datetime.fromisoformat(one["first_open"]) - datetime.fromisoformat(one["created_at"])
+        ).total_seconds()
+    )
     assert (one["opened"], one["clicked"], one["opens"]) == (True, False, 1)
 
 

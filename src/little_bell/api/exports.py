@@ -46,6 +46,7 @@ EMAIL_COLUMNS = (
     "machine_clicks",
     *("first_open", "last_open", "first_machine_open", "last_machine_open"),
     *("first_click", "last_click", "first_machine_click", "last_machine_click"),
+    "seconds_to_first_open",
 )
 
 Readers = Callable[[], Reader]  # gives the connection of the thread that calls it

@@ -53,6 +53,7 @@ class Views:
         )
         self.templates.filters.update(
             deed=words.deed,
+            elapsed=words.elapsed,
             iso=words.iso,
             meaning=words.meaning,
             minute=words.minute,

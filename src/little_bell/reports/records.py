@@ -81,6 +81,7 @@ def email_record(email: Email) -> Record:
         "clicks": email.clicks,
         "machine_clicks": email.machine_clicks,
         **{name: None if at is None else stamp(at) for name, at in moments.items()},
+        "seconds_to_first_open": email.seconds_to_first_open,
     }
 
 

@@ -38,6 +38,11 @@ class Email(NamedTuple):
         """Whether it counts as a unique open: opened, or else clicked, by people."""
         return self.opens + self.clicks > 0
 
+    @property
+    def seconds_to_first_open(self) -> float | None:
+        """From its creation until a person first opened it; no value where nobody did."""
+        return None if self.first_open is None else (self.first_open - self.created_at) / 1000
+
 
 class Search(NamedTuple):
     """Which emails are asked for; None: whatever it is."""
