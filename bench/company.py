@@ -1,4 +1,5 @@
-"""What a server does beside opens: people look at pages, programs create emails, one or many."""
+"""What a server does beside opens: people look at pages and export, programs read and create
+emails, one or many."""
 
 import http.client
 import json
@@ -11,7 +12,14 @@ from bench.bulk import ndjson, post
 from bench.programs import BROWSER, TENANT
 from bench.running import Running
 
-PAGES = (f"/{TENANT}/dashboard",)  # fetched in turn
+PAGES = (  # fetched in turn
+    f"/{TENANT}/dashboard",
+    f"/{TENANT}/dashboard/live",
+    f"/{TENANT}/stats?interval=day&tz=Europe/Berlin",
+    f"/{TENANT}/emails?order=activity",
+)
+EXPORT = f"/{TENANT}/events.csv"
+EXPORTS_RATE = 0.2
 PAGES_RATE = 4.0  # a second
 EMAILS_RATE = 50.0
 BATCH = 10_000  # emails in one request
@@ -27,6 +35,7 @@ class Company:
         self.pages: list[float] = []  # seconds that each took, from when it was due
         self.emails: list[float] = []
         self.batches: list[float] = []
+        self.exports: list[float] = []
         self.body = ndjson(BATCH)
         self.refused = 0  # answers other than 200 and 201
         self.poster = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -34,6 +43,7 @@ class Company:
             threading.Thread(target=self._repeat, args=(PAGES_RATE, self._page, self.pages)),
             threading.Thread(target=self._repeat, args=(EMAILS_RATE, self._email, self.emails)),
             threading.Thread(target=self._repeat, args=(BATCHES_RATE, self._batch, self.batches)),
+            threading.Thread(target=self._repeat, args=(EXPORTS_RATE, self._export, self.exports)),
         ]
 
     def __enter__(self) -> "Company":
@@ -70,6 +80,9 @@ class Company:
 
     def _page(self, n: int) -> int:
         return self.server.ask("GET", PAGES[n % len(PAGES)], accept="text/html")[0]
+
+    def _export(self, _n: int) -> int:
+        return self.server.ask("GET", EXPORT, accept="*/*")[0]
 
     def _email(self, n: int) -> int:
         body = json.dumps(

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from bench.budgets import LONGEST_TURN, P99
-from bench.company import BATCH, BATCHES_RATE, EMAILS_RATE, PAGES_RATE, Company
+from bench.company import BATCH, BATCHES_RATE, EMAILS_RATE, EXPORTS_RATE, PAGES_RATE, Company
 from bench.errors import NotMeasuredError
 from bench.machine import busy_share
 from bench.programs import BENCH, bell
@@ -31,6 +31,7 @@ class Phase(NamedTuple):
     pages: list[float]
     emails: list[float]
     batches: list[float]
+    exports: list[float]
     refused: int
     busy: float  # percent of all cores, with other things, before
 
@@ -83,10 +84,11 @@ def phase(run: Run, rate: float, busy: bool) -> Phase:
             client = drive(run, running.port, rate)
         metrics = running.metrics()
     run.databases.discard(database)
-    pages, emails, batches = (
-        [took * 1000 for took in part] for part in (company.pages, company.emails, company.batches)
-    )
-    return Phase(client, metrics, pages, emails, batches, company.refused, busy_before)
+    took = [
+        [seconds * 1000 for seconds in part]
+        for part in (company.pages, company.emails, company.batches, company.exports)
+    ]
+    return Phase(client, metrics, *took, company.refused, busy_before)
 
 
 def say(run: Run, name: str, found: Phase) -> None:
@@ -134,6 +136,8 @@ def phase_rows(name: str, phases: list[Phase], busy: bool) -> list[Row]:
         batches = [median(one.batches) for one in phases]
         rows.append(Row(f"{name}: a batch of {BATCH:,} emails, median", "ms", batches))
         rows.append(Row(f"{name}: an email's creation, p99", "ms", emails))
+        exports = [median(one.exports) for one in phases]
+        rows.append(Row(f"{name}: an export of the log as CSV, median", "ms", exports))
         rows.append(Row(f"{name}: pages and emails refused", "", [one.refused for one in phases]))
     return rows
 
@@ -169,9 +173,9 @@ def measure(run: Run) -> Section:
         f"Offered: half of the maximum of this run ({run.peak:,.0f}/s){limited}. Arrivals are a "
         "Poisson process; latency counts from the moment an open was due (no coordinated "
         f"omission); {CONNECTIONS} connections, one request in flight on each.",
-        f"In company: a dashboard is fetched {PAGES_RATE:g} times a second, {EMAILS_RATE:g} "
-        f"emails a second are created, and {BATCH:,} more in one request every "
-        f"{1 / BATCHES_RATE:g} seconds. There is no export yet.",
+        f"In company: a page or a read of the API {PAGES_RATE:g} times a second, {EMAILS_RATE:g} "
+        f"emails a second are created, {BATCH:,} more in one request every {1 / BATCHES_RATE:g} "
+        f"seconds, and the whole log is exported as CSV every {1 / EXPORTS_RATE:g} seconds.",
         *doubts([one for phases in kinds.values() for one in phases]),
     ]
     return Section("Latency in an open loop", notes, rows)
