@@ -84,11 +84,11 @@ def phase(run: Run, rate: float, busy: bool) -> Phase:
             client = drive(run, running.port, rate)
         metrics = running.metrics()
     run.databases.discard(database)
-    took = [
-        [seconds * 1000 for seconds in part]
+    pages, emails, batches, exports = (
+        [took * 1000 for took in part]
         for part in (company.pages, company.emails, company.batches, company.exports)
-    ]
-    return Phase(client, metrics, *took, company.refused, busy_before)
+    )
+    return Phase(client, metrics, pages, emails, batches, exports, company.refused, busy_before)
 
 
 def say(run: Run, name: str, found: Phase) -> None:
