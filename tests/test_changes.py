@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bell import Answer, Bell, fresh_tenant, serving, wait_until
+from bell import Answer, Bell, Line, fresh_tenant, raw_request, serving, wait_until
 
 NAMES = ("sent", "opens", "machine_opens", "unique_opens", "clicks", "unique_clicks")
 
@@ -169,6 +169,17 @@ def test_nothing_of_a_deleted_tenant_stays_but_its_numbers(bell: Bell) -> None:
     assert bell.get(f"/{tenant}/click/1?url=https://x.example/").status == 302
     assert bell.create(tenant) == 3001
     assert figures(bell, tenant) == (1, 0, 0, 0, 0, 0)
+
+
+def test_a_tenant_that_goes_in_the_tick_of_its_opens_takes_no_answer_along(bell: Bell) -> None:
+    tenant = fresh_tenant()
+    email = bell.create(tenant)
+    target = f"/{tenant}?confirm={tenant}"
+    with Line(bell.port) as line:
+        open_ = raw_request(f"/{tenant}/pixel/{email}.gif")
+        line.send(open_ + raw_request(target, method="DELETE"))
+        assert [line.answer().status for _ in range(2)] == [200, 204]
+    assert figures(bell, tenant) == (0, 0, 0, 0, 0, 0)
 
 
 def test_many_changes_at_once_are_made_or_refused_whole(bell: Bell) -> None:

@@ -196,9 +196,10 @@ class FastLane:
         for hit, class_ in judged:
             key = (hit.kind, class_)
             events[key] = events.get(key, 0) + 1
-            if log is not None and class_ >= 0:
+            tenant = by_id.get(hit.tenant)  # none where it was deleted in this very tick
+            if log is not None and class_ >= 0 and tenant is not None:
                 message = MESSAGES[hit.kind]
-                log.event(stamp, message, by_id[hit.tenant].name, hit.email, show(hit.address))
+                log.event(stamp, message, tenant.name, hit.email, show(hit.address))
 
     def tenant(self, request: Request, segments: list[bytes], _query: bytes, _peer: bytes) -> bytes:
         """A tenant's short address leads to its dashboard."""
