@@ -10,11 +10,11 @@ from little_bell.reports.period import Period, edges
 from little_bell.store import emails as mail_of
 from little_bell.store import events as log_of
 from little_bell.store import names, sums
+from little_bell.store.projection import CAMPAIGN, CLIENT, LINK, TENANT
 from little_bell.store.reader import Reader
 from little_bell.store.sums import NOTHING, Figures
 from little_bell.tracking.clients import CLIENTS, DEVICE_SPAN, DEVICES
 
-TENANT, CAMPAIGN, LINK, CLIENT = range(4)  # scopes of figures
 CLIENT_LIMIT = len(CLIENTS) * DEVICE_SPAN
 SEARCHED = 1_000  # campaigns or links of a period that a search looks at
 

@@ -7,11 +7,12 @@ from typing import NamedTuple
 from little_bell.errors import Refused
 from little_bell.pages import chart, picker, words
 from little_bell.pages.address import Address
-from little_bell.pages.ledger import CAMPAIGN, TENANT, Ledger, most
+from little_bell.pages.ledger import Ledger, most
 from little_bell.pages.picker import Choice
 from little_bell.pages.rows import email_row, event_row, figure_rows
 from little_bell.store.emails import Search as EmailSearch
 from little_bell.store.events import Search as EventSearch
+from little_bell.store.projection import CAMPAIGN, TENANT
 from little_bell.store.sums import Figures
 
 RECENT = 10  # events on the first page, emails on a campaign's

@@ -63,7 +63,8 @@ class Tenants:
         self.last = max(self.last, tenant.id)
 
     def discard(self, tenant: Tenant) -> None:
-        """Forget a tenant whose creation was rolled back. Its number is used again."""
+        """Forget a tenant: its creation was rolled back, and its number is used again; or another
+        one, with a higher number, takes its name."""
         del self.by_name[tenant.name.encode("ascii")]
         del self.by_id[tenant.id]
         self.last = max(self.by_id, default=0)
