@@ -99,6 +99,16 @@ def test_an_email_that_is_not_there(bell: Bell, method: str, path: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_a_program_that_likes_html_is_refused_in_json_all_the_same(bell: Bell, method: str) -> None:
+    tenant = fresh_tenant()
+    bell.create(tenant)
+    headers = {"Accept": "text/html"}
+    answer = bell.ask(method, f"/{tenant}/emails/9", {"subject": "x"}, headers)
+    assert answer.status == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 def test_another_campaign_takes_the_figures_along(bell: Bell) -> None:
     tenant = fresh_tenant()
     email = bell.create(tenant, campaign="spring")

@@ -48,6 +48,11 @@ def value(bell: Bell, name: str, **labels: str) -> float:
     )
 
 
+def test_numbers_are_numbers_in_json_too(shared: Bell) -> None:
+    for name, found in shared.metrics().items():
+        assert not isinstance(found, bool), name
+
+
 def test_it_works(shared: Bell) -> None:
     answer = shared.get("/metrics")
     assert answer.status == 200

@@ -72,7 +72,7 @@ class Health:
         ]
 
         def one(name: str, kind: str, help_: str, value: float) -> Metric:
-            return Metric(name, kind, help_, [({}, value)])
+            return Metric(name, kind, help_, [({}, value + 0)])  # what is true is 1 in JSON as well
 
         return [
             Metric("info", "gauge", "The version that runs.", [({"version": __version__}, 1.0)]),

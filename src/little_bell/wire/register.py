@@ -16,6 +16,7 @@ from little_bell.wire.bulk import Bulk
 from little_bell.wire.connection import Later
 from little_bell.wire.http import Request
 from little_bell.wire.replies import Replies
+from little_bell.wire.routes import BY_NAME
 
 if TYPE_CHECKING:
     from little_bell.store.corrections import Corrections
@@ -196,7 +197,7 @@ class Register:
         request, route, tenant = creation.request, creation.route, creation.tenant
         if (0, email) == REFUSED:
             refused = Refused(400, "the database refused this email")
-            creation.answer = self.replies.refuse(request, route, refused, None)
+            creation.answer = self.replies.refuse(request, route, refused, BY_NAME[route])
             return
         if route == "try_it":
             to = f"{self.config.prefix}/{tenant}/dashboard/emails/{email}?try=1"
@@ -211,7 +212,8 @@ class Register:
 
     def _unavailable(self, creation: Creation) -> bytes:
         refused = Refused(503, "the disk takes nothing now; the email has no id", retry_after=5)
-        return self.replies.refuse(creation.request, creation.route, refused, None)
+        route = BY_NAME[creation.route]
+        return self.replies.refuse(creation.request, route.name, refused, route)
 
     # Changes
 
@@ -286,10 +288,12 @@ class Register:
             from little_bell.api.emails import described
 
             return self.replies.json(request, route, 200, described(edit.email, *edit.texts))
-        return self.replies.refuse(request, route, refused, None)
+        return self.replies.refuse(request, route, refused, BY_NAME[route])
 
     def _failed(self, error: StoreError) -> Refused:
-        return Refused(400 if isinstance(error, DataError) else 503, str(error), retry_after=1)
+        if isinstance(error, DataError):
+            return Refused(400, str(error))
+        return Refused(503, str(error), retry_after=1)
 
     # Corrections
 
@@ -318,4 +322,5 @@ class Register:
         if error is None:
             members = {"moved": correcting.job.moved}
             return self.replies.json(request, "correct", 200, members)
-        return self.replies.refuse(request, "correct", self._failed(error), None)
+        route = BY_NAME["correct"]
+        return self.replies.refuse(request, route.name, self._failed(error), route)

@@ -55,6 +55,9 @@ CONTROL_ROUTES = (
 )
 
 
+BY_NAME = {route.name: route for route in (*ROUTES, *CONTROL_ROUTES)}
+
+
 class Router:
     """Finds the routes of a path: by its last fixed segment and length, without a scan."""
 
