@@ -2,7 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from little_bell.errors import Refused
 from little_bell.reports import cursors
 from little_bell.reports.period import (
+    FIRST_YEAR,
     PRESETS,
     Period,
     edges,
+    local,
     parse,
     parse_interval,
     preset,
@@ -55,6 +57,10 @@ def bucket(text: str) -> int:
         ({"to": "2026-01-05T12:07:00Z"}, None, "2026-01-05T12:15"),
         ({"to": "2026-01-05T12:15:00Z"}, None, "2026-01-05T12:15"),
         ({"to": "2026-01-05T12:15:00.001z"}, None, "2026-01-05T12:30"),
+        ({"to": "2026-01-05T12:15:00.0000000000001z"}, None, "2026-01-05T12:30"),
+        # Leap seconds are the first of the next day here.
+        ({"from": "2016-12-31T23:59:60Z"}, "2017-01-01T00:00", None),
+        ({"to": "2017-01-01T05:29:60.5+05:30"}, None, "2017-01-01T00:15"),
         ({"from": "2026-01-05T12:00:00+05:45"}, "2026-01-05T06:15", None),
         ({"from": "2026-01-05T12:00:00 05:45"}, "2026-01-05T06:15", None),
         ({"from": "2026-01-05T12:00:00-03:30"}, "2026-01-05T15:30", None),
@@ -80,7 +86,10 @@ def test_from_and_to(values: dict[str, str], start: str | None, end: str | None)
         ({"to": "2026-01-05T12:00:00"}, "to"),
         ({"to": "2026-01-05T25:00:00Z"}, "to"),
         ({"to": "2026-01-05T12:00:00+24:00"}, "to"),
-        ({"from": "1970-12-31"}, "from"),
+        ({"from": "1972-12-31"}, "from"),
+        ({"from": "2016-12-31T23:58:60Z"}, "from"),
+        ({"from": "2016-12-31T23:59:60+01:00"}, "from"),
+        ({"from": "2016-12-31T23:59:61Z"}, "from"),
         ({"to": "2101-01-01"}, "to"),
         ({"to": "0000-01-01"}, "to"),
         ({"from": "2026-01-06", "to": "2026-01-05"}, "to"),
@@ -97,6 +106,15 @@ def test_what_is_no_period_is_refused(values: dict[str, str], field: str) -> Non
     with pytest.raises(Refused) as caught:
         parse(values)
     assert (caught.value.status, caught.value.field) == (400, field)
+
+
+def test_local_times_are_rfc_3339() -> None:
+    """Which knows no seconds in an offset; some zones had them until 1972."""
+    first = parse({"from": f"{FIRST_YEAR}-01-01"}).start
+    assert first is not None
+    for name in available_timezones() - {"localtime"}:
+        for at in (first - 96, first, bucket("2026-01-01T00:00")):
+            assert len(local(zone_named(name), at).isoformat()) == len("2026-01-01T00:00:00+00:00")
 
 
 def test_an_interval_is_hour_day_or_week() -> None:

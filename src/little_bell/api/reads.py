@@ -149,7 +149,7 @@ class Reads:
             series: list[Record] | None = None
             if interval is not None:
                 now = int(time() * 1000) // BUCKET
-                end = now + 1 if end is None else end
+                end = max(now, start or 0) + 1 if end is None else end
                 if start is None:
                     first = sums.first_bucket(reader, tenant)
                     start = min(end - 1, now if first is None else first)

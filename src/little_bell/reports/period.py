@@ -14,7 +14,8 @@ from little_bell.errors import Refused
 
 QUARTER = 900  # seconds: a bucket of figures
 HOUR = 3600
-FIRST_YEAR, LAST_YEAR = 1971, 2100
+DAY = 24 * HOUR
+FIRST_YEAR, LAST_YEAR = 1973, 2100  # all zones are whole minutes from UTC since 1972
 MAX_INTERVALS = 1000
 
 HOURS, DAYS, WEEKS = INTERVALS = ("hour", "day", "week")
@@ -24,7 +25,7 @@ DAYS_OF = {"7d": 7, "30d": 30, "90d": 90}
 DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 # RFC 3339; a + that was not encoded came as a space.
 TIME = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?"
     r"(?:([Zz])|([+ -])([0-9]{2}):([0-9]{2}))"
 )
 ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
@@ -89,14 +90,19 @@ def _parse(text: str, name: str, zone: tzinfo) -> int:
         if not found:
             raise Refused(400, wanted, name)
         days, clock, _, _, sign, hours, minutes = found.groups()
-        moment = datetime.fromisoformat(f"{days}T{clock}+00:00")
+        leap = clock.endswith(":60")  # a leap second, which only ends a day of UTC
+        moment = datetime.fromisoformat(
+            f"{days}T{clock[:6]}59+00:00" if leap else f"{days}T{clock}+00:00"
+        )
         _check_year(moment.year, name)
-        seconds = int(moment.timestamp())
+        seconds = int(moment.timestamp()) + leap
         if sign:
             if int(hours) > 23 or int(minutes) > 59:
                 raise Refused(400, wanted, name)
             offset = int(hours) * HOUR + int(minutes) * 60
             seconds -= -offset if sign == "-" else offset
+        if leap and seconds % DAY:
+            raise Refused(400, wanted, name)
         if name == "to":  # a fraction of a second is a part of the quarter hour as well
             fraction = (found[3] or ".0").strip(".0") != ""
             return -(-(seconds + fraction) // QUARTER)
