@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from little_bell.api import exports
+from little_bell.api.document import document
 from little_bell.api.parameters import MAX_NUMBER, Parameters
 from little_bell.config import NO_TENANT, Config, is_tenant
 from little_bell.errors import Refused
@@ -272,6 +273,10 @@ class Reads:
             asked = self._asked(reader, segments, query, ())
         pieces = exports.emails_csv(self.reader, asked.tenant)
         return download(asked, "emails.csv", "text/csv; charset=utf-8; header=present", pieces)
+
+    def openapi(self, _segments: list[str], _query: bytes, _headers: dict[bytes, bytes]) -> Page:
+        """The API described for programs."""
+        return Page(200, HEADERS, document(self.config.base_url))
 
     def _ranked(
         self,

@@ -40,6 +40,7 @@ ROUTES: tuple[Route, ...] = (
     Route("emails_csv", "GET", "/{tenant}/emails.csv", SLOW),
     Route("health", "GET", "/health", FAST),
     Route("metrics", "GET", "/metrics", FAST),
+    Route("openapi", "GET", "/openapi.json", SLOW),
     Route("front", "GET", "/", SLOW, True),
     Route("dashboard", "GET", "/{tenant}/dashboard", SLOW, True),
     Route("dashboard_page", "GET", "/{tenant}/dashboard/{page}", SLOW, True),
