@@ -115,7 +115,7 @@ def test_requests_by_route_and_status(bell: Bell) -> None:
         bell.get("/acme/pixel/1.gif")
     bell.get("/acme/click/1?url=https://example.com")
     bell.get("/acme/click/1")
-    bell.get("/nothing")
+    bell.get("/_nothing")
     bell.get("/")
     with Line(bell.port) as line:
         line.send(b"garbage\r\n\r\n")
