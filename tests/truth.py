@@ -1,7 +1,7 @@
 """A naive count by the definitions alone: what was sent, what came of it, and every figure of it.
 
 It shares no line with the server. Verdicts of user agents are written down here, as they are known
-of the clients; what depends on circumstances (own, prefetch, instant, burst) is found anew each time.
+of the clients; what depends on circumstances (own, prefetch, instant, burst) is found each time.
 """
 
 from collections.abc import Iterable
