@@ -205,7 +205,7 @@ def test_a_pipe_on_stderr_that_nobody_reads(told: Told) -> None:
         told.create()
         told.open_many(500)
         assert told.get("/acme/dashboard").status == 200
-        assert told.get("/nothing").status == 404
+        assert told.get("/nothing.html").status == 404
         with Line(told.port) as line:
             line.send(b"no request\r\n\r\n")
             assert line.answer().status == 400

@@ -373,8 +373,13 @@ class Walk:
                 members[f"{prefix}{kind}s"] = len(ats)
                 members[f"first_{prefix}{kind}"] = stamp(min(ats)) if ats else None
                 members[f"last_{prefix}{kind}"] = stamp(max(ats)) if ats else None
+        opened = [
+            event.at for event, class_, _ in judged if event.kind == "open" and class_ != "machine"
+        ]
+        waited = (min(opened) - mail.created_at) / 1000 if opened else None
         return {
             "email_id": mail.id,
+            "seconds_to_first_open": waited,
             "created_at": stamp(mail.created_at),
             "subject": mail.subject,
             "recipient": mail.recipient,
