@@ -27,7 +27,7 @@ from little_bell.store.writer import Writer
 from little_bell.tracking.email import Change, NewEmail
 from little_bell.tracking.hit import CLICK, OPEN, Hit
 from test_commands import run
-from truth import AGENTS, COLUMNS, VERDICTS, WHOLE, Event, Mail, Truth, figures, rates
+from truth import AGENTS, COLUMNS, VERDICTS, WHOLE, WINDOW, Event, Mail, Truth, figures, rates
 
 ZONES = ("UTC", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns", "Pacific/Chatham")
 CAMPAIGNS = (None, "spring", "summer & more", "=winter")
@@ -43,6 +43,7 @@ ADDRESSES = {
     "192.0.2.78": "192.0.2.0",  # a stranger from the same network
 }
 INSTANT = 400  # ms
+SLACK = 200  # ms between what the test and the server take for now
 QUARTER = 900_000  # ms
 
 
@@ -141,6 +142,8 @@ class Walk:
                 expected.append((one, event))
         edit = self.edit() if some.random() < 0.2 else None
         began = int(time.time() * 1000)
+        if edit is not None and edit[2] is not None and not sure(edit[2], began):
+            edit = None
         with Line(self.bell.port) as line:
             line.send(b"".join(requests) + (edit[0] if edit else b""))
             for head in heads:
@@ -164,9 +167,9 @@ class Walk:
                 assert (told["ip_address"], told["url"]) == (event.source, event.url)
                 event.id, event.at = told["id"], ms(told["at"])
                 self.last_event = event.id
-            else:  # it went with its email in the same go; when, to a quarter hour, is known
+            else:  # it went with its email in the same go; when, roughly, is known
                 event.id, event.at = -len(mail.events) - 1, began
-            assert began <= event.at <= ended
+            assert began - SLACK <= event.at <= ended + SLACK
             self.truth.hit(mail.id, event)
         if edit is not None:
             edit[3]()
@@ -198,8 +201,6 @@ class Walk:
         """The tenant is gone; ids go on."""
         self.truth = Truth(INSTANT)
         self.create()  # else there is nothing to look at
-        newest = self.bell.rows("SELECT last_seq FROM tenants WHERE name = ?", self.tenant)
-        self.last_event = newest[0][0]
 
     def create(self) -> None:
         """One email, or some in a batch."""
@@ -225,7 +226,7 @@ class Walk:
             assert email > self.last_email
             self.last_email = email
             at = ms(self.json(f"emails/{email}")["created_at"])
-            assert began <= at <= time.time() * 1000
+            assert began - SLACK <= at <= time.time() * 1000 + SLACK
             self.truth.add(Mail(email, at, one["campaign"], one["subject"], one["recipient"]))
 
     def step(self) -> None:
@@ -426,6 +427,13 @@ class Walk:
         assert told == [f"{inferred:,} inferred from clicks"] * bool(inferred)
 
 
+def sure(mail: Mail, now: int) -> bool:
+    """Whether what a click of now would be does not hang on a few milliseconds."""
+    edges = [mail.created_at + INSTANT, *(event.at + WINDOW for event in mail.events)]
+    edges += [now // QUARTER * QUARTER, (now // QUARTER + 1) * QUARTER]
+    return all(abs(now - edge) > SLACK for edge in edges)
+
+
 def stamp(at: int) -> str:
     moment = datetime.fromtimestamp(at // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"
@@ -440,7 +448,7 @@ def test_everything_that_can_be_read_is_so_at_once(
     start_bell: Callable[..., Bell], soak: bool
 ) -> None:
     own = {"OWN_ADDRESSES": OWN, "INSTANT_SECONDS": str(INSTANT / 1000)}
-    for seed in range(5 if soak else 1):
+    for seed in range(3 if soak else 1):
         bell = start_bell(**own, MAX_BULK_BYTES="100000")
         walks = [Walk(bell, tenant, seed * 10 + n) for n, tenant in enumerate(("acme", "other"))]
         for walk in walks:

@@ -1,7 +1,7 @@
 """A naive count by the definitions alone: what was sent, what came of it, and every figure of it.
 
 It shares no line with the server. Verdicts of user agents are written down here, as they are known
-of the clients; what depends on circumstances (own, prefetch, instant, burst) is found each time.
+of the clients; what depends on circumstances (own, prefetch, instant, burst) is found anew.
 """
 
 from collections.abc import Iterable
@@ -40,6 +40,7 @@ AGENTS = (
 VERDICTS = {agent: verdict for agent, *verdict in AGENTS}
 
 WINDOW = 10_000  # ms of a burst
+LOOK_BACK = 64  # clicks of its email that it looks back at (docs/DESIGN.md)
 
 Scope = tuple[str, object]  # tenant, campaign, link or client, and which
 WHOLE: Scope = ("tenant", None)
@@ -79,7 +80,7 @@ class Mail:
         for place, last in enumerate(clicks):
             near = [
                 click
-                for click in clicks[: place + 1]
+                for click in clicks[max(0, place - LOOK_BACK) : place + 1]
                 if click.source == last.source and abs(click.at - last.at) <= WINDOW
             ]
             if len({click.url for click in near}) >= 3:
