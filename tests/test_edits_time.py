@@ -16,7 +16,8 @@ from little_bell.tracking.email import Change, NewEmail
 from little_bell.tracking.hit import CLICK, OPEN, Hit
 from test_figures import BROWSER, HOME, NOON
 
-LONGEST = 0.020  # seconds
+LONGEST = 0.020  # seconds, where the machine is quiet
+NOISE = 3  # times as long where others use its disk, as on a machine that tests everything at once
 TRIES = 3  # of all steps
 MANY = Limits(hits_per_email_hour=1 << 40, links_per_hour=1 << 40, agents_per_hour=1 << 40)
 
@@ -125,4 +126,4 @@ def test_no_step_is_long(
             f"{fill.__name__}, {what}: {len(steps)} steps, the longest {1000 * max(steps):.1f} ms "
             f"in the median, {each} in each try"
         )
-        assert max(steps) < LONGEST
+        assert max(steps) < (LONGEST if soak else NOISE * LONGEST)
