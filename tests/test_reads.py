@@ -420,6 +420,17 @@ def long_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
         yield bell
 
 
+@pytest.mark.parametrize("span", ["from=2090-01-01", "to=2020-01-01"])
+def test_a_series_of_times_of_which_there_is_nothing_has_no_interval(bell: Bell, span: str) -> None:
+    tenant = fresh_tenant()
+    bell.create(tenant)
+    page = read(bell, f"/{tenant}/stats?{span}&interval=day")
+    assert page["series"] == []
+    assert not any(page["figures"].values())
+    plain = read(bell, f"/{tenant}/stats?{span}")
+    assert (page["from"], page["to"]) == (plain["from"], plain["to"])
+
+
 @pytest.mark.parametrize("interval", ["hour", "day", "week"])
 @pytest.mark.parametrize("zone", SPANS)
 def test_stats_in_a_time_zone(long_log: Bell, zone: str, interval: str) -> None:

@@ -150,20 +150,21 @@ class Reads:
             series: list[Record] | None = None
             if interval is not None:
                 now = int(time() * 1000) // BUCKET
-                end = max(now, start or 0) + 1 if end is None else end
-                if start is None:
-                    first = sums.first_bucket(reader, tenant)
-                    start = min(end - 1, now if first is None else first)
-                edges = period.edges(zone, start, end, interval)
+                first = sums.first_bucket(reader, tenant) if start is None else start
+                begin, over = now if first is None else first, now + 1 if end is None else end
+                edges: list[int] = []
+                if begin < over:  # else it is all before the first figure, or yet to come
+                    start, end = begin, over
+                    edges = period.edges(zone, start, end, interval)
                 rows = sums.series(reader, tenant, scope, id_, edges)
                 series = [
                     {
-                        "start": bucket_stamp(begin),
-                        "end": bucket_stamp(over),
-                        "local_start": period.local(zone, begin).isoformat(),
+                        "start": bucket_stamp(one),
+                        "end": bucket_stamp(other),
+                        "local_start": period.local(zone, one).isoformat(),
                         **figures_record(figures),
                     }
-                    for begin, over, figures in zip(edges, edges[1:], rows, strict=False)
+                    for one, other, figures in zip(edges, edges[1:], rows, strict=False)
                 ]
             figures = sums.figures(reader, tenant, scope, id_, start, end)
         members: Record = {**told(asked, start, end), "campaign": name, "interval": interval}
