@@ -238,16 +238,6 @@ def test_figures_of_all_time(bell: Bell) -> None:
     assert (old["sent"], old["open_rate"]) == (0, None)
 
 
-def test_a_series_that_begins_tomorrow_does_not_end_before_it(bell: Bell) -> None:
-    tenant = filled(bell)
-    for interval in ("hour", "day", "week"):
-        page = read(bell, f"/{tenant}/stats?from=2099-01-01&interval={interval}")
-        assert (page["from"], page["to"]) == ("2099-01-01T00:00:00Z", "2099-01-01T00:15:00Z")
-        [row] = page["series"]
-        assert (row["start"], row["end"]) == (page["from"], page["to"])
-        assert page["figures"]["sent"] == row["sent"] == 0
-
-
 def test_links_campaigns_and_clients(bell: Bell) -> None:
     tenant = filled(bell)
     bell.get(f"/{tenant}/click/1?url=https://example.com/y")
