@@ -13,8 +13,8 @@ from little_bell.store.reader import Reader
 PIECE = 1_000  # rows; fewer where few of those looked at are asked for
 
 # A spreadsheet would take a text that begins with one of these for a formula
-# (https://owasp.org/www-community/attacks/CSV_Injection).
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# (https://owasp.org/www-community/attacks/CSV_Injection); the last four are wide =, +, - and @.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 EVENT_COLUMNS = (
     "id",
@@ -84,7 +84,7 @@ def emails_csv(reader: Readers, tenant: int) -> Iterator[bytes]:
 def event_pieces(
     reader: Readers, tenant: int, search: events.Search, after: int
 ) -> Iterator[list[Record]]:
-    """Events up to the newest one that there is at the beginning."""
+    """Events up to the newest one that there is at the beginning; lists may be empty."""
     with reader() as snapshot:
         newest = events.last_seq(snapshot, tenant)
     seq: int | None = after
@@ -92,8 +92,7 @@ def event_pieces(
         with reader() as snapshot:
             page = events.after(snapshot, tenant, search, seq, PIECE)
         piece = [event_record(event) for event in page.events if event.seq <= newest]
-        if piece:
-            yield piece
+        yield piece  # an empty one as well: others have their turn
         seq = page.next
 
 

@@ -48,7 +48,7 @@ SWEPT = (  # tables of a tenant that goes, by what deletes some of their rows
 
 FEWER = {"delete_some_links": BYTES // MAX_URL}  # rows of long texts, at most
 
-DONE, NOT_FOUND, BUSY = range(3)  # what became of an edit
+DONE, NOT_FOUND, BUSY, LATER = range(4)  # what became of an edit
 
 
 class Edit:
@@ -77,8 +77,13 @@ class Edits(Job):
         transaction.flush_events()  # chains are read from the file
         # Bursts judge that many clicks again: they are never left for later.
         share = max(2 * BURST_LOOK_BACK, ROWS // len(self.edits))
+        left = ROWS  # events and links of all of them: what comes behind is tried again
         for edit in self.edits:
-            edit.outcome = self._edit(transaction, edit, share)
+            if left <= 0:
+                edit.outcome = LATER
+                continue
+            edit.outcome, done = self._edit(transaction, edit, share)
+            left -= done
 
     def committed(self) -> None:
         self.over = True
@@ -87,33 +92,36 @@ class Edits(Job):
         self.error = error
         self.over = True
 
-    def _edit(self, transaction: Transaction, edit: Edit, share: int) -> int:
+    def _edit(self, transaction: Transaction, edit: Edit, share: int) -> tuple[int, int]:
+        """What became of an edit, and how many events and links it took."""
         tenant = transaction.memory.tenants.by_name.get(edit.tenant.encode("ascii"))
         if tenant is None:
-            return NOT_FOUND
+            return NOT_FOUND, 0
         pending = transaction.pending
         if not edit.email:
             if pending is not None and pending.tenant == tenant.id:
-                return BUSY
+                return BUSY, 0
             transaction.replace_tenant(tenant)
-            return DONE
+            return DONE, 0
         key = (tenant.id, edit.email)
         if pending is not None and pending.holds(*key):
-            return NOT_FOUND
+            return NOT_FOUND, 0
         state = transaction.state(*key)
         if state is None:
-            return NOT_FOUND
+            return NOT_FOUND, 0
         if key in transaction.unfinished:
-            return BUSY
+            return BUSY, 0
         if edit.change is None:
-            delete_email(transaction, state, share)
+            done = delete_email(transaction, state, share)
         else:
-            change_email(transaction, tenant, state, edit, edit.change, share)
-        return DONE
+            done = change_email(transaction, tenant, state, edit, edit.change, share)
+        return DONE, done
 
 
-def delete_email(transaction: Transaction, state: EmailState, share: int) -> None:
-    """Delete an email, and `share` of its links and events at once; what it counted for stays."""
+def delete_email(transaction: Transaction, state: EmailState, share: int) -> int:
+    """Delete an email, and `share` of its links and events at once; what it counted for stays.
+
+    Returns how many these were."""
     cursor, balances = transaction.cursor, transaction.balances
     tenant, email = key = (state.tenant, state.email)
     balances.add_email(state, state.created_at, SENT)
@@ -124,13 +132,16 @@ def delete_email(transaction: Transaction, state: EmailState, share: int) -> Non
         cursor.execute(SQL[name], key)
     transaction.forget(key)
     rest = Unfinished(tenant, email, GOING, state.campaign, state.head_open, state.head_click)
-    leave(transaction, rest, share)
+    return leave(transaction, rest, share)
 
 
 def change_email(
     transaction: Transaction, tenant: Tenant, state: EmailState, edit: Edit, change: Change, n: int
-) -> None:
-    """Change texts; where the campaign is another, move `n` of the events at once."""
+) -> int:
+    """Change texts; where the campaign is another, move `n` of the events at once.
+
+    Returns how many these were."""
+    done = 0
     cursor = transaction.cursor
     key = (state.tenant, state.email)
     stored: tuple[Any, ...] = cursor.execute(SQL["select_email"], key).fetchall()[0]
@@ -147,18 +158,21 @@ def change_email(
             tenant = transaction.tenant(tenant.id)
             campaign = transaction.memory.campaigns.number(cursor, tenant, name, transaction.at)
         if campaign != state.campaign:
-            move_email(transaction, state, campaign, n)
+            done = move_email(transaction, state, campaign, n)
     else:
         named = (state.tenant, state.campaign)
         rows: list[Any] = cursor.execute(SQL["campaign_name"], named).fetchall()
         name = rows[0][0] if rows else None
     edit.texts = (subject, recipient, name, metadata)
+    return done
 
 
 def move_email(
     transaction: Transaction, state: EmailState, campaign: int | None, share: int
-) -> None:
-    """Put an email into another campaign, with `share` of its events at once."""
+) -> int:
+    """Put an email into another campaign, with `share` of its events at once.
+
+    Returns how many these were."""
     before, state.campaign = state.campaign, campaign
     figures = transaction.figures
     for id_, n in ((before, -1), (campaign, 1)):
@@ -168,11 +182,12 @@ def move_email(
                 figures.add(state.tenant, CAMPAIGN, id_, at, column, n)
     transaction.cursor.execute(SQL["update_campaign"], (campaign, state.tenant, state.email))
     rest = Unfinished(state.tenant, state.email, MOVING, before, state.head_open, state.head_click)
-    leave(transaction, rest, share)
+    return leave(transaction, rest, share)
 
 
-def leave(transaction: Transaction, rest: Unfinished, share: int) -> None:
-    """Do so many events of what an edit left, and keep what then remains."""
+def leave(transaction: Transaction, rest: Unfinished, share: int) -> int:
+    """Do so many events of what an edit left, and keep what then remains; returns how many."""
+    most = share
     key = (rest.tenant, rest.email)
     heads = {}
     to = None
@@ -192,6 +207,7 @@ def leave(transaction: Transaction, rest: Unfinished, share: int) -> None:
         transaction.finished(key)
     else:
         transaction.unfinish(rest)
+    return most - share
 
 
 def take_links(transaction: Transaction, rest: Unfinished, share: int) -> int:
@@ -266,5 +282,6 @@ def sweep_tenant(transaction: Transaction, rest: Unfinished) -> None:
         cursor.execute(SQL[name], (tenant, min(ROWS, FEWER.get(name, ROWS))))
         if transaction.changes():
             return
-    for key in [key for key in transaction.unfinished if key[0] == tenant]:
-        transaction.finished(key)
+    own = [key for key in transaction.unfinished if key[0] == tenant and key[1]]
+    # The tenant's own note goes last: until then there is another step.
+    transaction.finished(*(own[:ROWS] or [(tenant, 0)]))

@@ -249,11 +249,12 @@ class Transaction:
         self.cursor.execute(SQL["upsert_unfinished"], rest)
         self.unfinished = {**self.unfinished, (rest.tenant, rest.email): rest}
 
-    def finished(self, key: tuple[int, int]) -> None:
-        """Nothing is left of it."""
-        if key in self.unfinished:
-            self.cursor.execute(SQL["delete_unfinished"], key)
-            self.unfinished = {k: rest for k, rest in self.unfinished.items() if k != key}
+    def finished(self, *keys: tuple[int, int]) -> None:
+        """Nothing is left of these."""
+        over = {key for key in keys if key in self.unfinished}
+        if over:
+            self.cursor.executemany(SQL["delete_unfinished"], sorted(over))
+            self.unfinished = {k: rest for k, rest in self.unfinished.items() if k not in over}
 
     def forget(self, key: tuple[int, int]) -> None:
         """An email is gone."""

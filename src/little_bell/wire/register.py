@@ -1,6 +1,7 @@
 """The register: emails that are created, changed and deleted; answered after the tick's commit."""
 
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from little_bell.config import NO_TENANT, Config, is_tenant
@@ -27,7 +28,9 @@ DONE = {
     "delete_email": "Email deleted",
     "delete_tenant": "Tenant deleted",
 }
+IN_A_ROW = 4  # ticks that make edits, while something else waits for one
 TRIAL = "Is anybody there?"  # subject of an email that was created to try things
+TOO_MANY = "too many changes at once; try again"
 SAME_SITE = (b"same-origin", b"none")
 
 BARE_HEADERS = (
@@ -95,6 +98,7 @@ class Register:
         self.creations: list[Creation] = []
         self.editings: list[Editing] = []
         self.edits: Edits | None = None  # those of `editings`
+        self.in_a_row = 0  # ticks that made edits
         self.correcting: Correcting | None = None
         self.handlers: dict[str, Handler] = {
             "create_email": self.create_email,
@@ -118,7 +122,9 @@ class Register:
             from little_bell.store.edits import Edits
 
             self.edits = Edits([one.edit for one in self.editings])
+            self.in_a_row += 1
             return self.edits
+        self.in_a_row = 0
         return self.bulk.job(now)
 
     def settle(self, durable: bool, written: Written) -> None:
@@ -261,14 +267,17 @@ class Register:
     def _edit(self, request: Request, route: str, edit: "Edit", peer: bytes) -> Editing:
         from little_bell.store.edits import AT_ONCE
 
-        if len(self.editings) >= AT_ONCE or self.correcting is not None:
-            raise Refused(503, "too many changes at once; try again", retry_after=1)
+        full = len(self.editings) >= AT_ONCE or self.correcting is not None
+        if not full and self.in_a_row >= IN_A_ROW:  # a batch, or the rest of an edit, has its turn
+            full = self.bulk.job(monotonic()) is not None
+        if full:
+            raise Refused(503, TOO_MANY, retry_after=1)
         editing = Editing(request, route, edit, self._address(request, peer))
         self.editings.append(editing)
         return editing
 
     def _edited(self, editing: Editing) -> bytes:
-        from little_bell.store.edits import BUSY, NOT_FOUND
+        from little_bell.store.edits import BUSY, LATER, NOT_FOUND
 
         request, route, edit = editing.request, editing.route, editing.edit
         error = self.edits.error if self.edits is not None else StoreError("not written")
@@ -277,6 +286,8 @@ class Register:
             refused = self._failed(error)
         elif edit.outcome == NOT_FOUND:
             refused = Refused(404, f"there is no such {what}")
+        elif edit.outcome == LATER:
+            refused = Refused(503, TOO_MANY, retry_after=1)
         elif edit.outcome == BUSY:
             refused = Refused(409, f"the {what} is being changed already", retry_after=1)
         else:
