@@ -15,7 +15,7 @@ from batches import check_file
 from little_bell.errors import StoreError
 from little_bell.store import clicks as clicks_module
 from little_bell.store import edits as edits_module
-from little_bell.store.edits import BUSY, DONE, NOT_FOUND, Edit, Edits, Finish
+from little_bell.store.edits import BUSY, DONE, LATER, NOT_FOUND, Edit, Edits, Finish
 from little_bell.store.job import Job
 from little_bell.store.recount import Recount
 from little_bell.store.transaction import GONE
@@ -268,6 +268,9 @@ class World:
 
     def _edited(self, edit: Edit, share: int) -> None:
         name = edit.tenant
+        if edit.outcome == LATER:  # others of this tick took its share: nothing was done
+            self.seen["later"] += 1
+            return
         if name not in self.numbers:
             assert edit.outcome == NOT_FOUND
             return
