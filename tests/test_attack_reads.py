@@ -90,15 +90,6 @@ def test_a_tenant_goes_in_steps_with_whatever_was_unfinished(writer: Writer) -> 
     assert max(a - b for a, b in pairwise(left)) <= ROWS
 
 
-@pytest.mark.parametrize("tenant", ["health", "metrics"])
-def test_a_tenant_with_the_name_of_a_route_can_go(bell: Bell, tenant: str) -> None:
-    bell.create(tenant)
-    assert bell.ask("DELETE", f"/{tenant}?confirm={tenant}").status == 204
-    assert bell.get(f"/{tenant}/emails").json["emails"] == []
-    assert bell.get(f"/{tenant}").status == 200  # what it is by itself
-    assert bell.get(f"/{tenant}").headers["content-type"] != "text/html; charset=utf-8"
-
-
 def test_a_rare_event_is_searched_in_many_pieces(tmp_path: Path) -> None:
     """Two exports of a class that never occurs held both threads for the whole log."""
     writer = Writer(str(tmp_path / "t.db"), MANY)
@@ -122,16 +113,6 @@ def test_an_export_of_nothing_is_whole(bell: Bell, suffix: str, version: str, co
     assert answer.status == 200
     if coding == "identity":
         assert answer.body.count(b"\n") == (suffix == "csv")
-
-
-@pytest.mark.parametrize("query", ["from=2099-01-01", "from=2099-01-01&tz=Pacific/Apia"])
-@pytest.mark.parametrize("interval", ["hour", "day", "week"])
-def test_a_series_does_not_end_before_it_begins(bell: Bell, query: str, interval: str) -> None:
-    tenant = fresh_tenant()
-    bell.create(tenant)
-    found = bell.get(f"/{tenant}/stats?{query}&interval={interval}").json
-    assert found["from"] < found["to"]
-    assert all(one["start"] < one["end"] for one in found["series"])
 
 
 @pytest.mark.parametrize("text", ["\n=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20A1"])

@@ -81,10 +81,6 @@ class Router:
             if route.method == "GET":
                 methods[b"HEAD"] = route
         self.home = self.scoped.get((2, b""))  # of a tenant's name alone
-        for path, methods in self.whole.items():
-            if self.home is not None and is_tenant(path[1:]):
-                # A tenant may be called `health`, and has to go like any other.
-                methods.update({one: of for one, of in self.home.items() if one not in methods})
 
     def find(self, target: bytes) -> tuple[dict[bytes, Route] | None, list[bytes], bytes]:
         """The routes of a target by method (None: no such path), its segments and its query."""
