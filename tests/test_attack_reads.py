@@ -175,8 +175,12 @@ def test_a_tenant_with_the_name_of_the_prefix_has_pages(
 
 @pytest.mark.parametrize(
     ("origin", "status"),
-    [("https://evil.example", 403), ("http://bell.evil.example", 403), ("http://bell", 303)]
-    + [("null", 303)],
+    [
+        ("https://evil.example", 403),
+        ("http://bell.evil.example", 403),
+        ("http://bell", 303),
+        ("null", 303),
+    ],
 )
 def test_a_form_of_another_site_creates_nothing_over_plain_http(
     bell: Bell, origin: str, status: int
