@@ -1,5 +1,6 @@
 """What a figure means: the golden examples, and a property that ties figures to the log."""
 
+import gc
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from little_bell.store.memory import Limits
 from little_bell.store.projection import BUCKET
 from little_bell.store.reader import Reader
 from little_bell.store.recount import Recount
+from little_bell.store.transaction import Transaction
 from little_bell.store.writer import Writer
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import CLICK, OPEN, PREFETCH, Hit
@@ -272,6 +274,18 @@ def test_a_burst_behind_many_clicks_of_machines_leaves_the_last_click_of_people(
         [(last,)] = store.rows("SELECT last_click FROM states")
         assert last == NOON + 5 * MINUTE
     check_states(store)
+
+
+def test_a_transaction_is_gone_with_its_tick(store: Store) -> None:
+    """Nothing refers to it in a circle: it would wait for the collector, with all its states."""
+    store.create()
+    gc.collect()
+    gc.disable()
+    try:
+        store.write(store.hit(1, OPEN, MINUTE), store.hit(1, CLICK, MINUTE, url=URLS[0]))
+        assert [one for one in gc.get_objects() if isinstance(one, Transaction)] == []
+    finally:
+        gc.enable()
 
 
 # The property: what is added up as hits come equals what a naive recount of the log finds.

@@ -1,6 +1,5 @@
 """Clicks of a tick: what is remembered of each email's chain, and bursts, which judge again."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
@@ -45,21 +44,27 @@ class Click(NamedTuple):
 class Clicks:
     """Part of a transaction: links of emails, and the clicks that a burst reaches back to."""
 
-    __slots__ = ("cursor", "figures", "flush_events", "memory", "pairs")
+    __slots__ = ("cursor", "events", "figures", "memory", "pairs")
 
     def __init__(
         self,
         cursor: apsw.Cursor,
         memory: "Memory",
         figures: Figures,
-        flush_events: Callable[[], None],
+        events: list[tuple[object, ...]],
     ) -> None:
-        """`flush_events` writes those of the transaction, so that they can be read."""
+        """`events` are those of the transaction that are not written yet."""
         self.cursor = cursor
         self.memory = memory
         self.figures = figures
-        self.flush_events = flush_events
+        self.events = events
         self.pairs: dict[tuple[int, int, int], EmailLink] = {}
+
+    def flush_events(self) -> None:
+        """Write the events so far, so that they can be read."""
+        if self.events:
+            self.cursor.executemany(SQL["insert_event"], self.events)
+            self.events.clear()
 
     def rows(self) -> list[tuple[int | None, ...]]:
         """Values for `upsert_email_link`."""

@@ -74,7 +74,7 @@ class Edits(Job):
         self.error: StoreError | None = None
 
     def step(self, transaction: Transaction) -> None:
-        transaction.flush_events()  # chains are read from the file
+        transaction.clicks.flush_events()  # chains are read from the file
         # Bursts judge that many clicks again: they are never left for later.
         share = max(2 * BURST_LOOK_BACK, ROWS // len(self.edits))
         left = ROWS  # events and links of all of them: what comes behind is tried again
@@ -253,7 +253,7 @@ class Finish(Job):
         self.error: StoreError | None = None
 
     def step(self, transaction: Transaction) -> None:
-        transaction.flush_events()
+        transaction.clicks.flush_events()
         if self.rest.kind == TENANT_GOING:
             sweep_tenant(transaction, self.rest)
         else:

@@ -67,7 +67,7 @@ class Transaction:
         self.events: list[tuple[object, ...]] = []
         self.figures = Figures()
         self.balances = Figures()  # of what leaves the log
-        self.clicks = Clicks(cursor, memory, self.figures, self.flush_events)
+        self.clicks = Clicks(cursor, memory, self.figures, self.events)
         self.grown: dict[tuple[int, int], int] = {}  # (seq, tenant) of capped rows: hits more
 
     def undo(self) -> None:
@@ -269,12 +269,6 @@ class Transaction:
 
     # Rows
 
-    def flush_events(self) -> None:
-        """Write the events so far."""
-        if self.events:
-            self.cursor.executemany(SQL["insert_event"], self.events)
-            self.events.clear()
-
     def flush_figures(self) -> None:
         """Write what was added to figures so far."""
         rows = self.figures.rows()
@@ -305,7 +299,7 @@ class Transaction:
 
     def flush(self) -> None:
         """Write everything that was gathered."""
-        self.flush_events()
+        self.clicks.flush_events()
         self.flush_states()
         for (seq, tenant), n in self.grown.items():
             self.cursor.execute(SQL["grow_cap"], (n, tenant, seq))

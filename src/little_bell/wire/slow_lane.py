@@ -33,7 +33,7 @@ LONG_ANSWERS = 64  # under way; one more takes the place of one that is stalled,
 STALLED = 5.0  # seconds for which a client did not take the piece it has
 ALONE = 5.0  # seconds that long answers have to end once the fast lane is gone
 LINGER = 2.0  # seconds a client has to stop sending
-NICE = 5  # where processors are short, opens come first
+NICE = 10  # where processors are short, opens come first
 GONE = 499  # in place of a status, as nginx counts clients that went away before their answer
 TURN = 16  # reads of one body before the others have their turn
 

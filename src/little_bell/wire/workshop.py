@@ -1,6 +1,8 @@
 """The workshop of the slow lane: threads that make answers, whole or in pieces, for its loop."""
 
+import os
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from little_bell.wire.stream import Stream
 
 THREADS = 8  # that make pages
 EXPORTERS = 2  # that make pieces of long answers: pages have the others
+EXPORT_NICE = 19
 
 WHOLE, LONG, PIECE, CUT = range(4)  # what was made: an answer, a stream, a piece; it failed
 
@@ -37,6 +40,13 @@ class Made(NamedTuple):
     kind: int
     data: bytes = b""
     status: int = 0  # of a whole answer
+
+
+def give_way() -> None:
+    """Let this thread run where nobody else wants the processor; on Linux, where threads have a
+    niceness of their own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), EXPORT_NICE)
 
 
 class Workshop:
@@ -54,7 +64,7 @@ class Workshop:
             end.setblocking(False)
         self.pages = ThreadPoolExecutor(THREADS)
         self.batches = ThreadPoolExecutor(1)  # pages have the rest of the processor
-        self.exports = ThreadPoolExecutor(EXPORTERS)
+        self.exports = ThreadPoolExecutor(EXPORTERS, initializer=give_way)
         self.threads = ExitStack()
 
     def __enter__(self) -> "Workshop":
