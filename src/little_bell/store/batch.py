@@ -19,6 +19,8 @@ from little_bell.tracking.email import Once
 
 SQL = load("write.sql")
 
+SHARE = 50  # rows of a step where opens and clicks wait for the same commit
+
 # subject, recipient, metadata, and the position of the campaign in the plan's list
 Row = tuple[str | None, str | None, str | None, int | None]
 
@@ -46,6 +48,7 @@ class Batch(Job):
         self.reserving: Pending | None = None  # by the step that is not committed yet
         self.campaigns: list[int] = []  # numbers, in the order of the plan
         self.piece: list[Row] = []  # that is being written
+        self.part = 0  # so many rows of it by the step that is not committed yet
         self.written = 0
         self.first = 0
         self.error: StoreError | None = None
@@ -65,8 +68,8 @@ class Batch(Job):
         if self.range is None:
             self.range = self.reserving
         elif self.written < self.plan.emails:
-            self.written += len(self.piece)
-            self.piece = []
+            self.written += self.part
+            self.piece = self.piece[self.part :]
         else:
             self.first = self.range.first
             self.over = True
@@ -90,15 +93,16 @@ class Batch(Job):
 
     def _write(self, transaction: Transaction, range_: Pending) -> None:
         try:
-            piece = self.piece = self.piece or next(self.pieces, [])
+            self.piece = self.piece or next(self.pieces, [])
         except OSError as error:
             self.failed(StoreError(f"the batch cannot be read ({error.strerror})"))
             return
-        if not 0 < len(piece) <= self.plan.emails - self.written:
+        if not 0 < len(self.piece) <= self.plan.emails - self.written:
             raise ValueError("the batch has not as many rows as it said")
+        self.part = min(len(self.piece), SHARE if transaction.events else ROWS)
         tenant, number = range_.tenant, range_.first + self.written
         emails, states = [], []
-        for subject, recipient, metadata, position in piece:
+        for subject, recipient, metadata, position in self.piece[: self.part]:
             campaign = None if position is None else self.campaigns[position]
             emails.append((tenant, number, subject, recipient, metadata))
             states.append((tenant, number, self.at, campaign))
