@@ -87,19 +87,14 @@ class Router:
         if not target.startswith(b"/"):
             target = origin_form(target)
         path, _, query = target.partition(b"?")
-        methods = None
-        if self.prefix and (path + b"/").startswith(self.prefix + b"/"):
-            inner = path[len(self.prefix) :] or b"/"
-            segments = inner.split(b"/")
-            methods = self._methods(inner, segments)
-            # `/bell/emails` is an address of the tenant `bell` rather than of one called `emails`.
-            if methods is not None and (len(segments) != 2 or methods is not self.home):
-                return methods, segments, query
-        whole = path.split(b"/")
-        found = self._methods(path, whole)
-        if found is None and methods is not None:
-            return methods, segments, query
-        return found, whole, query
+        segments = path.split(b"/")
+        # As it stands first: `/bell/emails` is of the tenant `bell`, not of one called `emails`.
+        methods = self._methods(path, segments) if path != self.prefix else None
+        if methods is None and self.prefix and (path + b"/").startswith(self.prefix + b"/"):
+            path = path[len(self.prefix) :] or b"/"
+            segments = path.split(b"/")
+            methods = self._methods(path, segments)
+        return methods, segments, query
 
     def _methods(self, path: bytes, segments: list[bytes]) -> dict[bytes, Route] | None:
         if len(segments) > 2:
