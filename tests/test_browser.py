@@ -1,5 +1,6 @@
 """The pages in a real browser: live, without JavaScript, by keyboard, on a phone, under attack"""
 
+import os
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -7,17 +8,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-
-from bell import BROWSER, Bell, fresh_tenant, serving, wait_until
-
-pytest.importorskip("playwright", reason="the browser tests need playwright")
-pytest.importorskip("axe_playwright_python", reason="the browser tests need axe-core")
-
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from bell import BROWSER, Bell, fresh_tenant, serving, wait_until
 from browser import CHROMIUM, Visit, faults, launch, serving_page, visiting
 
-pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="there is no Chromium")
+pytestmark = pytest.mark.skipif(  # a developer may have none; the check of a submission may not
+    not Path(CHROMIUM).exists() and not os.environ.get("CI"), reason="there is no Chromium"
+)
 
 PAGES = ("", "/emails", "/campaigns", "/links", "/clients", "/events", "/emails/1", "/campaigns/1")
 NASTY = (
