@@ -245,6 +245,7 @@ def test_links_campaigns_and_clients(bell: Bell) -> None:
     for order in ("newest", "top"):
         page = read(bell, f"/{tenant}/links?order={order}")
         assert page["next"] is None
+        assert {(one["label"], one["part"]) for one in page["links"]} == {("", "")}
         assert [(link["url"], link["clicks"], link["unique_clicks"]) for link in page["links"]] == [
             ("https://example.com/y", 2, 1),
             ("https://example.com/x", 1, 1),

@@ -183,6 +183,7 @@ class Reads:
                 "link_id": one.id,
                 "url": named[one.id].url,
                 "label": named[one.id].label,
+                "part": named[one.id].part,
                 **some(one.figures, *LINK_FIGURES),
             }
             for one in ranked
