@@ -365,6 +365,21 @@ def test_a_batch_that_has_not_as_many_rows_as_it_said_is_refused(small: Small, r
     assert small.writer.memory.pending is not None
 
 
+def test_a_batch_gives_way_to_the_opens_that_wait_but_always_goes_on(small: Small) -> None:
+    batch = batch_of("acme", [(f"{n}", None) for n in range(1000)], 1000)
+    small.writer.write(NOON, [], [], batch)  # the ids
+    rows = []
+    for opens in (1, 20, 40, 300, 0):
+        before = small.emails()
+        hit = Hit(1, 1, OPEN, NOON, 0, BROWSER, HOME, None)
+        small.writer.write(NOON, [], [hit] * opens, batch)
+        rows.append(small.emails() - before)
+    assert rows == [49, 30, 10, 8, 500]
+    small.finish(batch)
+    assert small.emails() == 1002
+    check_file(small.path)
+
+
 def test_a_sweep_takes_small_steps_and_few_texts_at_once(small: Small) -> None:
     emails: list[Email] = [(f"{n}", None) for n in range(1200)]
     emails += [("x" * 100_000, None)] * 12

@@ -19,7 +19,8 @@ from little_bell.tracking.email import Once
 
 SQL = load("write.sql")
 
-SHARE = 50  # rows of a step where opens and clicks wait for the same commit
+SHARE = 50  # rows of a step, less the opens and clicks that wait for the same commit
+LEAST = 8  # rows of such a step: a batch goes on under any load
 
 # subject, recipient, metadata, and the position of the campaign in the plan's list
 Row = tuple[str | None, str | None, str | None, int | None]
@@ -99,7 +100,8 @@ class Batch(Job):
             return
         if not 0 < len(self.piece) <= self.plan.emails - self.written:
             raise ValueError("the batch has not as many rows as it said")
-        self.part = min(len(self.piece), SHARE if transaction.events else ROWS)
+        waiting = len(transaction.events)
+        self.part = min(len(self.piece), max(LEAST, SHARE - waiting) if waiting else ROWS)
         tenant, number = range_.tenant, range_.first + self.written
         emails, states = [], []
         for subject, recipient, metadata, position in self.piece[: self.part]:
