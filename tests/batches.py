@@ -15,7 +15,7 @@ from bell import Answer, Bell, dump, raw_request, wait_until
 from durable_check import check_agreement
 
 NDJSON = "application/x-ndjson"
-FILES = {"tracking.db", "tracking.db-wal", "tracking.db-shm", "tracking.db.lock"}
+FILES = {f"tracking.db{end}" for end in ("", "-wal", "-shm", ".lock", ".secret")}
 
 # Rows of a batch without an email or a state, and the other way round; campaigns without a name.
 APART = """

@@ -351,7 +351,7 @@ def test_restore_takes_only_whole_backups(bell: Bell) -> None:
         assert ran.returncode in (1, 3), source
         assert ran.stderr.count("\n") == 1, ran.stderr
         assert bell.database.read_bytes() == before
-    assert files(bell) == {"tracking.db", "tracking.db.lock"}
+    assert files(bell) == {"tracking.db", "tracking.db.lock", "tracking.db.secret"}
 
 
 def test_restore_in_place_of_a_ruined_database(bell: Bell) -> None:
@@ -406,6 +406,10 @@ def test_a_backup_ends_although_commits_go_on(bell: Bell) -> None:
     agrees(bell.folder / "copy.db")
 
 
+ACCESS_TABLES = ("keys", "optouts", "blocks", "closed_states", "closed_links")
+POLICY = ("consent", "addresses", "gpc", "retention_days", "hosts", "salt")
+
+
 def test_check_of_a_file_with_an_older_schema(bell: Bell) -> None:
     traffic(bell, 10)
     assert bell.stop() == 0
@@ -418,6 +422,9 @@ def test_check_of_a_file_with_an_older_schema(bell: Bell) -> None:
         "DROP TABLE unfinished",
         "DROP INDEX emails_by_recipient",
         "DROP INDEX states_by_campaign",
+        *(f"DROP TABLE {table}" for table in ACCESS_TABLES),
+        *(f"ALTER TABLE tenants DROP COLUMN {column}" for column in POLICY),
+        "ALTER TABLE events DROP COLUMN campaign",
         "ALTER TABLE events DROP COLUMN client",
         "ALTER TABLE tenants DROP COLUMN rules",
         "DELETE FROM figures WHERE scope = 3",

@@ -67,6 +67,9 @@ def fill(path: Path) -> None:
     writer.close()
 
 
+POLICY = (None,) * 6  # columns of tenants behind the version of their rules
+
+
 def older(newer: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same as a program of schema 2 would have left it."""
     with monkeypatch.context() as patch:
@@ -114,8 +117,9 @@ def test_figures_by_day_follow_and_nothing_is_lost(two: Two) -> None:
     for table in ("figures", "days"):
         assert after[table] == [row for row in before[table] if row[1] < 3] != [], table
     assert len({row[3] for row in after["days"]}) > 2, "all is of one day"
-    assert after["events"] == [(*row[:-1], None) for row in before["events"]] != []
-    assert after["tenants"] == [(*row[:-1], 1) for row in before["tenants"]]
+    assert after["events"] == [(*row[:-2], None, None) for row in before["events"]] != []
+    rules = -1 - len(POLICY)
+    assert after["tenants"] == [(*row[:rules], 1, *POLICY) for row in before["tenants"]]
     assert after["balances"] == after["unfinished"] == []
     assert schema(two.older) == schema(two.newer)
     assert check(str(two.older)).problems == []
@@ -172,7 +176,7 @@ def test_a_rebuild_finds_the_clients(two: Two, monkeypatch: pytest.MonkeyPatch) 
     assert [(*row[:12], *row[13:]) for row in older_["events"]] == [
         (*row[:12], *row[13:]) for row in newer["events"]
     ]
-    assert {row[-1] for row in older_["tenants"]} == {version}
+    assert {row[-1 - len(POLICY)] for row in older_["tenants"]} == {version}
 
 
 def test_a_migration_that_fails_changes_nothing(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:

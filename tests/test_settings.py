@@ -60,6 +60,8 @@ WRONG = {
         "192.0.2.1=acme",
         "192.0.2.1 192.0.2.2",
     ],
+    "SECRET_KEY": ["short", "long-enough-to-be-one short", " ".join(["k" * 16] * 17)],
+    "SECRET_KEY_FILE": ["keys/", "ke\nys"],
     "CORS_ORIGINS": ["app.example.com", "https://a.example\r\nX: y", "ftp://a.example", "null"],
     "INSTANT_SECONDS": ["x", "-1", "nan", "inf", "1e9", ""],
     "MAX_HITS_PER_EMAIL_HOUR": ["x", "0", "-1", "1.5", ""],

@@ -169,6 +169,7 @@ def test_it_starts_and_stops_many_times(bell: Bell) -> None:
         assert sorted(path.name for path in bell.database.parent.iterdir()) == [
             "tracking.db",
             "tracking.db.lock",
+            "tracking.db.secret",
         ]
         bell.start()
     assert bell.error_file.read_text() == ""

@@ -6,10 +6,14 @@ from typing import NamedTuple
 
 from little_bell.errors import StartError
 from little_bell.tracking.client import Network, parse_network, parse_networks
+from little_bell.tracking.signing import MOST_KEYS
 
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}  # of log lines
 
 TENANT_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+
+SHORTEST_KEY = 16  # characters of a secret
+SECRETS = ("SECRET_KEY",)  # settings whose value is told to nobody
 
 UNIX = "unix:"  # before the path of a socket
 MAX_SOCKET_PATH = 107  # bytes (Linux; unix(7))
@@ -139,6 +143,23 @@ def own_addresses(text: str) -> dict[str, tuple[Network, ...]]:
     return found
 
 
+def secret_keys(text: str) -> tuple[str, ...]:
+    """Keys, by white space."""
+    keys = tuple(text.split())
+    if len(keys) > MOST_KEYS or any(len(key) < SHORTEST_KEY for key in keys):
+        raise ValueError(
+            f"at most {MOST_KEYS} keys by spaces, of at least {SHORTEST_KEY} characters each"
+        )
+    return keys
+
+
+def file_path(text: str) -> str:
+    """The path of a file, made absolute; nothing where there is none."""
+    if text.endswith("/") or not text.isprintable():
+        raise ValueError("the path of a file")
+    return os.path.realpath(text) if text else ""
+
+
 def origins(text: str) -> tuple[str, ...]:
     """Origins that may call the API from a browser, by commas; `*` for all."""
     found = tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
@@ -195,6 +216,14 @@ SETTINGS = (
         "the sender's own addresses and CIDR ranges, whose opens and clicks are no people's; "
         "TENANT=ADDRESS for one tenant",
     ),
+    Setting(
+        "SECRET_KEY",
+        "",
+        secret_keys,
+        "signs links and sessions; several by spaces: the first signs, all verify; "
+        "made beside the database where neither this nor SECRET_KEY_FILE is set",
+    ),
+    Setting("SECRET_KEY_FILE", "", file_path, "a file with the same, one a line"),
     Setting("CORS_ORIGINS", "", origins, "origins whose pages may call the API; * for all"),
     Setting("INSTANT_SECONDS", "2", seconds, "a click sooner after creation is a machine's"),
     Setting(
@@ -252,6 +281,8 @@ class Config:
     rust_log: int | None
     trusted_proxies: tuple[Network, ...]
     own_addresses: dict[str, tuple[Network, ...]]
+    secret_key: tuple[str, ...]
+    secret_key_file: str
     cors_origins: tuple[str, ...]
     instant_seconds: float
     max_hits_per_email_hour: int
@@ -274,7 +305,8 @@ class Config:
             try:
                 value = setting.parse(text)
             except ValueError as error:
-                raise StartError(f"{setting.name}={text!r} is not {error}") from None
+                shown = "..." if setting.name in SECRETS else repr(text)
+                raise StartError(f"{setting.name}={shown} is not {error}") from None
             setattr(self, setting.name.lower(), value)
         if self.log_level is None:
             self.log_level = self.rust_log or LEVELS["info"]

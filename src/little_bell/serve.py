@@ -8,6 +8,7 @@ from little_bell import __version__
 from little_bell.config import UNIX, Config
 from little_bell.errors import StartError, StoreError
 from little_bell.ops.logs import ERROR, INFO, Log
+from little_bell.ops.secret import keyring
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.lock import Lock
 from little_bell.store.memory import Limits
@@ -69,6 +70,11 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
     names = [name_of(listener) for listener in listeners]
     config.listening_on(port_of(listeners) or config.port)
     lock, writer = open_store(config)
+    try:
+        ring = keyring(config)
+    except StartError:
+        lock.release()
+        raise
     recorder = Recorder(writer, config.max_waiting_bytes)
     checkpointer = Checkpointer(writer, config.max_wal_bytes)
     commands = control.listen(config.database_url)
@@ -76,7 +82,7 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
         {**without_sockets(environment), "PORT": str(config.port), "BASE_URL": config.base_url},
         config.slow_lane_idle_seconds,
     )
-    lane = FastLane(config, recorder, checkpointer, log, slow.tell)
+    lane = FastLane(config, recorder, checkpointer, log, slow.tell, ring)
     server = Server(config, lane, listeners, commands, slow)
     for listener in listeners:
         listener.listen(BACKLOG)

@@ -19,8 +19,8 @@ from little_bell.tracking.email import Once
 
 SQL = load("write.sql")
 
-SHARE = 50  # rows of a step, less the opens and clicks that wait for the same commit
-LEAST = 8  # rows of such a step: a batch goes on under any load
+SHARE = 25  # rows of a step, less the opens and clicks that wait for the same commit
+LEAST = 2  # rows of such a step: a batch goes on under any load
 
 # subject, recipient, metadata, and the position of the campaign in the plan's list
 Row = tuple[str | None, str | None, str | None, int | None]

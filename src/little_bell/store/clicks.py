@@ -33,7 +33,7 @@ class Click(NamedTuple):
     seq: int
     at: int
     link: int
-    address: bytes
+    address: bytes | None
     prev: int | None
     class_: int
     reasons: int

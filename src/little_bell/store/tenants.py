@@ -1,12 +1,45 @@
 """Tenants in memory: the last numbers handed out, so that a hit needs no lookup."""
 
+from typing import NamedTuple
+
 Numbers = tuple[int, int, int, int, int]  # email, seq, agent, link, campaign
+
+
+class Policy(NamedTuple):
+    """What a tenant set for itself; None: the server's setting holds."""
+
+    consent: int | None = None  # of `tracking.privacy`, for emails that say nothing
+    addresses: int | None = None  # how much of them is stored
+    gpc: int | None = None  # what `Sec-GPC: 1` means: a consent
+    retention_days: int | None = None  # of events; 0: for ever
+    hosts: tuple[str, ...] | None = None  # where links may lead; None: anywhere
+
+
+NO_POLICY = Policy()
+
+
+def read_hosts(text: str | None) -> tuple[str, ...] | None:
+    """The column `hosts`."""
+    if text is None:
+        return None
+    import json
+
+    return tuple(json.loads(text))
 
 
 class Tenant:
     """One tenant's counters. Writers snapshot them and put them back where a commit fails."""
 
-    __slots__ = ("id", "last_agent", "last_campaign", "last_email", "last_link", "last_seq", "name")
+    __slots__ = (
+        "id",
+        "last_agent",
+        "last_campaign",
+        "last_email",
+        "last_link",
+        "last_seq",
+        "name",
+        "policy",
+    )
 
     def __init__(
         self,
@@ -25,6 +58,7 @@ class Tenant:
         self.last_agent = last_agent
         self.last_link = last_link
         self.last_campaign = last_campaign
+        self.policy = NO_POLICY
 
     def numbers(self) -> Numbers:
         """The counters, in the order of `update_tenant`."""

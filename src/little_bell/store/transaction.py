@@ -236,6 +236,7 @@ class Transaction:
         """Let a tenant begin anew, under another number, with no id handed out twice. What is
         stored under the old number is found by nobody any more, and swept later."""
         new = Tenant(self.memory.tenants.last + 1, old.name, *old.numbers())
+        new.policy = old.policy
         self.cursor.execute(SQL["renumber_tenant"], (new.id, old.id))
         # Emails of this very tick have ids too: `flush` knows the old number alone.
         self.cursor.execute(SQL["update_tenant"], (new.id, *new.numbers()))

@@ -11,7 +11,7 @@ from little_bell.store.idempotency import Created, find
 from little_bell.store.job import Job
 from little_bell.store.memory import Limits, Memory, Pending, Unfinished
 from little_bell.store.statements import load
-from little_bell.store.tenants import Numbers, Tenant
+from little_bell.store.tenants import Numbers, Policy, Tenant, read_hosts
 from little_bell.store.transaction import Transaction
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import Hit
@@ -89,12 +89,14 @@ class Writer:
         # A tenant that went in a transaction of which nobody knew whether it was committed.
         for gone in tenants.by_id.keys() - {id_ for id_, *_ in found}:
             tenants.discard(tenants.by_id[gone])
-        for id_, name, *numbers in found:
+        for id_, name, consent, addresses, gpc, retention, hosts, *numbers in found:
             known = tenants.by_id.get(id_)
             if known is None:
-                tenants.add(Tenant(id_, name, *numbers))
+                known = Tenant(id_, name, *numbers)
+                tenants.add(known)
             else:
                 known.restore((numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]))
+            known.policy = Policy(consent, addresses, gpc, retention, read_hosts(hosts))
 
     def write(
         self, at: int, emails: list[NewEmail], hits: list[Hit], job: Job | None = None

@@ -116,8 +116,11 @@ def truncate(address: bytes) -> bytes:
 
 
 @lru_cache(1024)
-def show(stored: bytes) -> str:
-    """A stored address as text, the cut part as zeros: `192.168.1.0`, `2001:db8:1::`."""
+def show(stored: bytes | None) -> str:
+    """A stored address as text, the cut part as zeros: `192.168.1.0`, `2001:db8:1::`; nothing
+    where none was stored."""
+    if stored is None:
+        return ""
     if len(stored) == 3:
         return f"{stored[0]}.{stored[1]}.{stored[2]}.0"
     if len(stored) == 4:

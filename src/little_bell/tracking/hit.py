@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from little_bell.tracking.privacy import FULL
+
 OPEN = 0
 CLICK = 1
 CAPPED = 2
@@ -30,8 +32,11 @@ class Hit(NamedTuple):
     at: int  # milliseconds since the epoch, UTC
     flags: int
     user_agent: str  # at most MAX_USER_AGENT bytes of UTF-8
-    address: bytes  # packed, truncated
+    address: bytes | None  # packed; truncated, or as much of it as the tenant stores
     url: str | None  # canonical target of a click
+    label: str = ""  # of the link, and the part of the email where it stands: where signed
+    part: str = ""
+    consent: int = FULL  # at most so much may be stored (see `tracking.privacy`)
 
     @property
     def size(self) -> int:

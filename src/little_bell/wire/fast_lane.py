@@ -1,7 +1,7 @@
 """The fast lane: decides each request and, once a tick, records what was decided."""
 
 import _thread
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from time import monotonic, perf_counter, time
 
 from little_bell.config import Config, is_tenant
@@ -11,46 +11,25 @@ from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.metrics import Counters
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.recorder import Recorder
-from little_bell.tracking.client import (
-    client_address,
-    is_own,
-    parse_networks,
-    show,
-    truncate,
-    within,
-)
+from little_bell.tracking.client import show
 from little_bell.tracking.email import NewEmail
-from little_bell.tracking.hit import (
-    CLICK,
-    OPEN,
-    OWN,
-    RELAY,
-    SCANNER,
-    Hit,
-    header_flags,
-    parse_id,
-    user_agent_text,
-)
-from little_bell.tracking.links import REDIRECT_HEADERS, canonical, query_value, warm_up
-from little_bell.tracking.pixel import GIF
-from little_bell.tracking.pixel import HEADERS as PIXEL_HEADERS
-from little_bell.tracking.rules import RELAY_RANGES, SCANNER_RANGES
+from little_bell.tracking.hit import Hit
+from little_bell.tracking.links import warm_up
+from little_bell.tracking.signing import Keyring
 from little_bell.wire.bulk import Bulk, Tell
 from little_bell.wire.connection import Later
 from little_bell.wire.handover import MAX_BODY
 from little_bell.wire.http import Request
 from little_bell.wire.operations import Operations
-from little_bell.wire.register import Register
+from little_bell.wire.register import Handler, Register
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import CONTROL_ROUTES, EITHER, ROUTES, SLOW, Router
+from little_bell.wire.tracker import Tracker
 
-SOURCES = 4096  # client addresses whose stored form is kept in memory
-PIXEL = "pixel"
 MESSAGES = ("Email opened", "Link clicked")  # by kind
 
 
 Outcome = bytes | Later | None
-Handler = Callable[[Request, list[bytes], bytes, bytes], Outcome]
 
 
 class FastLane:
@@ -63,6 +42,7 @@ class FastLane:
         checkpointer: Checkpointer,
         log: Log,
         tell: Tell,
+        keyring: Keyring,
     ) -> None:
         """`tell` says to the slow lane what became of a batch: number, status, first id."""
         self.config = config
@@ -73,28 +53,22 @@ class FastLane:
         self.counters = Counters()
         self.health_report = Health(self.counters, recorder, checkpointer, log)
         self.replies = Replies(self.counters, log, config.cors_origins)
-        self.replies.prepare(PIXEL, 200, PIXEL_HEADERS, GIF)
         self.router = Router(ROUTES, config.prefix)
         self.control_router = Router(CONTROL_ROUTES)
-        self.relay = parse_networks(RELAY_RANGES)
-        self.scanners = parse_networks(SCANNER_RANGES)
-        self.own = config.own_addresses
-        self.sources: dict[bytes, tuple[bytes, int]] = {}
         self.reason: str | None = None  # why events wait, as last said in the log
         self.warm = False  # what clicks need is imported
         self.now = time()
         self.now_ms = int(self.now * 1000)
         # What the tick decided so far.
-        self.hits: list[Hit] = []
+        self.tracker = Tracker(config, self.replies, self.counters, self.tenants, keyring)
+        self.hits = self.tracker.hits
         self.emails: list[NewEmail] = []
         self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails)
         self.register = Register(config, self.replies, log, self.bulk, self.emails)
         operations = Operations(config, self.health_report, checkpointer, self.replies)
         self.handlers: dict[str, Handler] = {
-            "pixel": self.pixel,
-            "click": self.click,
-            "click_url": self.click_url,
             "tenant": self.tenant,
+            **self.tracker.handlers,
             **self.register.handlers,
             **operations.handlers,
         }
@@ -103,7 +77,7 @@ class FastLane:
 
     def begin_tick(self) -> None:
         self.now = now = time()
-        self.now_ms = int(now * 1000)
+        self.now_ms = self.tracker.now_ms = int(now * 1000)
         self.replies.tick(now)
         self.register.begin_tick(now, self.now_ms)
 
@@ -207,83 +181,3 @@ class FastLane:
             raise Refused(404, "there is nothing here")
         location = f"{self.config.prefix}/{segments[1].decode('ascii')}/dashboard"
         return self.replies.answer(request, "tenant", 302, (("Location", location),), b"")
-
-    # Tracking
-
-    def _hit(
-        self, request: Request, segments: list[bytes], peer: bytes, kind: int, url: str | None
-    ) -> bool:
-        """Note a hit; False where the id was never issued. A HEAD is none."""
-        email = parse_id(segments[3])
-        tenant = self.tenants.by_name.get(segments[1])
-        if tenant is None or not 0 < email <= tenant.last_email:
-            self.counters.unknown_ids += 1
-            return False
-        if request.head_only:
-            self.counters.heads += 1
-            return True
-        headers = request.headers
-        address = client_address(peer, headers, self.config.trusted_proxies)
-        source = self.sources.get(address)
-        if source is None:
-            source = self._source(address)
-        flags = header_flags(headers) | source[1]
-        if self.own and is_own(address, tenant.name, self.own):
-            flags |= OWN
-        self.hits.append(
-            Hit(
-                tenant.id,
-                email,
-                kind,
-                self.now_ms,
-                flags,
-                user_agent_text(headers.get(b"user-agent", b"")),
-                source[0],
-                url,
-            )
-        )
-        return True
-
-    def _source(self, address: bytes) -> tuple[bytes, int]:
-        """What is kept of a client's address: its network, and flags for the ranges it was in."""
-        flags = 0
-        if within(address, self.relay):
-            flags |= RELAY
-        if within(address, self.scanners):
-            flags |= SCANNER
-        if len(self.sources) >= SOURCES:
-            self.sources.clear()
-        source = self.sources[address] = (truncate(address), flags)
-        return source
-
-    def pixel(self, request: Request, segments: list[bytes], _query: bytes, peer: bytes) -> bytes:
-        """Whatever the address, the same GIF."""
-        self._hit(request, segments, peer, OPEN, None)
-        return self.replies.prepared(request, PIXEL)
-
-    def click(self, request: Request, segments: list[bytes], query: bytes, peer: bytes) -> bytes:
-        """A redirect to where the link says, counted."""
-        url = canonical(query_value(query, "url"))
-        if not self._hit(request, segments, peer, CLICK, url):
-            raise Refused(404, "this link belongs to no email that was sent from here")
-        return self.replies.answer(
-            request, "click", 302, (*REDIRECT_HEADERS, ("Location", url)), b""
-        )
-
-    def click_url(
-        self, request: Request, segments: list[bytes], query: bytes, _peer: bytes
-    ) -> bytes:
-        """The tracked address of a link."""
-        from urllib.parse import quote
-
-        url = canonical(query_value(query, "url"))
-        email = parse_id(segments[3])
-        tenant = self.tenants.by_name.get(segments[1])
-        if tenant is None or not 0 < email <= tenant.last_email:
-            raise Refused(404, "there is no such email")
-        base = self.config.base_url
-        members = {
-            "click_url": f"{base}/{tenant.name}/click/{email}?url={quote(url, safe='')}",
-            "original_url": url,
-        }
-        return self.replies.json(request, "click_url", 200, members)

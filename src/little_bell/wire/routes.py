@@ -5,6 +5,11 @@ from typing import NamedTuple
 from little_bell.config import is_tenant
 
 FAST, SLOW = "fast", "slow"
+PUBLIC, READ, WRITE = (
+    "public",
+    "read",
+    "write",
+)  # access: everybody, or who has a key with that role
 EITHER = "either"  # the fast lane hands over what may take long
 
 
@@ -16,18 +21,19 @@ class Route(NamedTuple):
     pattern: str  # segments in braces are taken as they come
     lane: str
     page: bool = False  # errors are pages for people, else problem+json (RFC 9457)
+    access: str = READ  # who may
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("pixel", "GET", "/{tenant}/pixel/{email}", FAST, True),
-    Route("click", "GET", "/{tenant}/click/{email}", FAST, True),
+    Route("pixel", "GET", "/{tenant}/pixel/{email}", FAST, True, access=PUBLIC),
+    Route("click", "GET", "/{tenant}/click/{email}", FAST, True, access=PUBLIC),
     Route("click_url", "GET", "/{tenant}/click-url/{email}", FAST),
-    Route("create_email", "POST", "/{tenant}/emails", EITHER),
-    Route("change_email", "PATCH", "/{tenant}/emails/{email}", FAST),
-    Route("delete_email", "DELETE", "/{tenant}/emails/{email}", FAST),
-    Route("delete_tenant", "DELETE", "/{tenant}", FAST),
-    Route("tenant", "GET", "/{tenant}", FAST, True),
-    Route("try_it", "POST", "/{tenant}/dashboard/try", FAST, True),
+    Route("create_email", "POST", "/{tenant}/emails", EITHER, access=WRITE),
+    Route("change_email", "PATCH", "/{tenant}/emails/{email}", FAST, access=WRITE),
+    Route("delete_email", "DELETE", "/{tenant}/emails/{email}", FAST, access=WRITE),
+    Route("delete_tenant", "DELETE", "/{tenant}", FAST, access=WRITE),
+    Route("tenant", "GET", "/{tenant}", FAST, True, access=PUBLIC),
+    Route("try_it", "POST", "/{tenant}/dashboard/try", FAST, True, access=WRITE),
     Route("emails", "GET", "/{tenant}/emails", SLOW),
     Route("email", "GET", "/{tenant}/emails/{email}", SLOW),
     Route("stats", "GET", "/{tenant}/stats", SLOW),
@@ -38,14 +44,14 @@ ROUTES: tuple[Route, ...] = (
     Route("events_csv", "GET", "/{tenant}/events.csv", SLOW),
     Route("events_ndjson", "GET", "/{tenant}/events.ndjson", SLOW),
     Route("emails_csv", "GET", "/{tenant}/emails.csv", SLOW),
-    Route("health", "GET", "/health", FAST),
-    Route("metrics", "GET", "/metrics", FAST),
-    Route("openapi", "GET", "/openapi.json", SLOW),
-    Route("front", "GET", "/", SLOW, True),
+    Route("health", "GET", "/health", FAST, access=PUBLIC),
+    Route("metrics", "GET", "/metrics", FAST, access=PUBLIC),
+    Route("openapi", "GET", "/openapi.json", SLOW, access=PUBLIC),
+    Route("front", "GET", "/", SLOW, True, access=PUBLIC),
     Route("dashboard", "GET", "/{tenant}/dashboard", SLOW, True),
     Route("dashboard_page", "GET", "/{tenant}/dashboard/{page}", SLOW, True),
     Route("dashboard_item", "GET", "/{tenant}/dashboard/{page}/{item}", SLOW, True),
-    Route("static", "GET", "/-/{file}", SLOW, True),
+    Route("static", "GET", "/-/{file}", SLOW, True, access=PUBLIC),
 )
 
 # Commands to a running server, over its 0600 unix socket alone.

@@ -12,7 +12,9 @@ ROLLBACK;
 
 -- name: unscoped_tenants
 -- All tenants, for the memory of the fast lane.
-SELECT tenant, name, last_email, last_seq, last_agent, last_link, last_campaign FROM tenants;
+SELECT tenant, name, consent, addresses, gpc, retention_days, hosts,
+    last_email, last_seq, last_agent, last_link, last_campaign
+FROM tenants;
 
 -- name: insert_tenant
 -- A tenant is created by its first email.

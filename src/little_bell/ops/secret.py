@@ -1,0 +1,70 @@
+"""The secret that signs links and sessions: from the settings, or made once beside the database."""
+
+import os
+from collections.abc import Sequence
+
+from little_bell.config import Config, secret_keys
+from little_bell.errors import StartError
+from little_bell.tracking.signing import Keyring
+
+
+def secret_path(config: Config) -> str:
+    """The file of the keys, where SECRET_KEY does not hold them."""
+    return config.secret_key_file or config.database_url + ".secret"
+
+
+def read_secret(config: Config) -> tuple[str, ...]:
+    """The keys, the one that signs first. Raises StartError; OSError where there is no file."""
+    if config.secret_key:
+        return config.secret_key
+    path = secret_path(config)
+    with open(path, encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    try:
+        keys = secret_keys(text)
+    except ValueError as error:
+        raise StartError(f"{path} does not hold {error}") from None
+    if not keys:
+        raise StartError(f"{path} holds no key")
+    return keys
+
+
+def keyring(config: Config) -> Keyring:
+    """The ring of the keys; they are made where neither settings nor file hold any.
+
+    Raises StartError."""
+    try:
+        try:
+            keys = read_secret(config)
+        except FileNotFoundError:
+            keys = (new_key(),)
+            write(secret_path(config), keys)
+    except OSError as error:
+        raise StartError(
+            f"cannot use {secret_path(config)} ({error.strerror}): make it readable, or set "
+            "SECRET_KEY"
+        ) from None
+    return Keyring([key.encode("utf-8") for key in keys])
+
+
+def new_key() -> str:
+    """256 bits that nobody can guess, in hexadecimal."""
+    return os.urandom(32).hex()
+
+
+def write(path: str, keys: Sequence[str]) -> None:
+    """Put keys into the file, one a line, mode 0600, whole or not at all. Raises OSError."""
+    made = f"{path}.{os.getpid()}.new"
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.write(descriptor, "".join(f"{key}\n" for key in keys).encode("utf-8"))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(made, path)
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
