@@ -102,7 +102,7 @@ def loop(folder: Path, what: str, times: int, stdout: Any) -> list[dict[str, int
             check=False,
         )
     assert (ended.returncode, (folder / "errors").read_text()) == (0, "")
-    assert files(folder) == LEFT
+    assert files(folder) in (LEFT, LEFT[:-1])  # a store alone signs nothing
     found = [json.loads(line) for line in notes.read_text().splitlines()]
     assert len(found) == times
     return found
