@@ -31,11 +31,12 @@ def ndjson(emails: int) -> bytes:
     return "\n".join(lines).encode("ascii")
 
 
-def post(port: int, body: bytes) -> int:
+def post(running: Running, body: bytes) -> int:
     """Create emails; returns the status once the answer has come whole."""
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    client = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+    headers = running.headers | {"Content-Type": NDJSON}
     try:
-        client.request("POST", f"/{TENANT}/emails", body, {"Content-Type": NDJSON})
+        client.request("POST", f"/{TENANT}/emails", body, headers)
         answer = client.getresponse()
         answer.read()
         return answer.status
@@ -46,7 +47,7 @@ def post(port: int, body: bytes) -> int:
 def create(running: Running, body: bytes) -> float:
     """Seconds until all of it is created. Raises NotMeasuredError."""
     begun = time.perf_counter()
-    status = post(running.port, body)
+    status = post(running, body)
     if status != 201:
         raise NotMeasuredError(f"the batch was answered {status}")
     return time.perf_counter() - begun

@@ -76,7 +76,7 @@ class Company:
             n += 1
 
     def _batch(self, _n: int) -> int:
-        return post(self.server.port, self.body)
+        return post(self.server, self.body)
 
     def _page(self, n: int) -> int:
         return self.server.ask("GET", PAGES[n % len(PAGES)], accept="text/html")[0]
@@ -92,7 +92,7 @@ class Company:
                 "campaign": "receipts",
             }
         )
-        headers = {"User-Agent": BROWSER, "Content-Type": "application/json"}
+        headers = self.server.headers | {"User-Agent": BROWSER, "Content-Type": "application/json"}
         self.poster.request("POST", f"/{TENANT}/emails", body, headers)
         answer = self.poster.getresponse()
         answer.read()

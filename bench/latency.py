@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from bench.budgets import LONGEST_TURN, P99
+from bench.closed import closed_bell, make_key, signed_paths
 from bench.company import BATCH, BATCHES_RATE, EMAILS_RATE, EXPORTS_RATE, PAGES_RATE, Company
 from bench.errors import NotMeasuredError
 from bench.machine import busy_share
@@ -20,6 +22,7 @@ from bench.wrk import newest_first, wrk
 CONNECTIONS = 64
 WARM_UP = 1.0  # seconds that are not counted
 CLIENT_LIMIT = 20_000  # opens/s that the client sustains beside the server
+CLOSED = "in company, keys and signatures"
 LATE = 1.0  # ms of its own that a client may be late at p99
 
 
@@ -59,12 +62,12 @@ def peak(run: Run) -> float:
     return run.peak
 
 
-def drive(run: Run, port: int, rate: float) -> dict[str, float]:
+def drive(run: Run, port: int, rate: float, *paths: Path) -> dict[str, float]:
     """The client, to its end. Raises NotMeasuredError."""
     plan = run.plan
     numbers = [port, rate, plan.open_loop_seconds, WARM_UP, CONNECTIONS]
     numbers += [plan.emails, plan.newest, plan.newest_share]
-    command = [sys.executable, "-P", str(BENCH / "open_loop.py"), *map(str, numbers)]
+    command = [sys.executable, "-P", str(BENCH / "open_loop.py"), *map(str, (*numbers, *paths))]
     limit = plan.open_loop_seconds + 60
     done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
     if done.returncode:
@@ -73,15 +76,20 @@ def drive(run: Run, port: int, rate: float) -> dict[str, float]:
     return found
 
 
-def phase(run: Run, rate: float, busy: bool) -> Phase:
-    """A fresh server and file, so that the longest turn is of this phase."""
-    busy_before = busy_share()
+def phase(run: Run, rate: float, busy: bool, closed: bool = False) -> Phase:
+    """A fresh server and file, so that the longest turn is of this phase. `closed`: with a key for
+    the tenant, and signed pixels."""
     database = run.databases.copy(run.databases.seeded(run.plan.emails))
-    with Running(bell(database.parent, database)) as running:
+    program, key, paths = bell(database.parent, database), "", []
+    if closed:
+        program, key = closed_bell(database.parent, database), make_key(database)
+        paths = [signed_paths(run.folder, run.plan.emails)]
+    busy_before = busy_share()
+    with Running(program, key) as running:
         running.listening()
         company = Company(running)
         with company if busy else nullcontext():
-            client = drive(run, running.port, rate)
+            client = drive(run, running.port, rate, *paths)
         metrics = running.metrics()
     run.databases.discard(database)
     pages, emails, batches, exports = (
@@ -162,10 +170,10 @@ def measure(run: Run) -> Section:
     """Alone and in company, in turn."""
     half = peak(run) / 2
     rate = min(half, CLIENT_LIMIT)
-    kinds: dict[str, list[Phase]] = {"alone": [], "in company": []}
+    kinds: dict[str, list[Phase]] = {"alone": [], "in company": [], CLOSED: []}
     for _ in range(run.plan.rounds):
         for name, phases in kinds.items():
-            phases.append(phase(run, rate, name != "alone"))
+            phases.append(phase(run, rate, name != "alone", name == CLOSED))
             say(run, name, phases[-1])
     rows = [row for name in kinds for row in phase_rows(name, kinds[name], name != "alone")]
     limited = "" if rate == half else f", held down to what the client sustains, {CLIENT_LIMIT:,}/s"
@@ -176,6 +184,8 @@ def measure(run: Run) -> Section:
         f"In company: a page or a read of the API {PAGES_RATE:g} times a second, {EMAILS_RATE:g} "
         f"emails a second are created, {BATCH:,} more in one request every {1 / BATCHES_RATE:g} "
         f"seconds, and the whole log is exported as CSV every {1 / EXPORTS_RATE:g} seconds.",
+        "With keys and signatures: the same, a key for the tenant, LINK_POLICY=signed, the address "
+        "of each pixel signed.",
         *doubts([one for phases in kinds.values() for one in phases]),
     ]
     return Section("Latency in an open loop", notes, rows)

@@ -1,6 +1,6 @@
 """The open loop: opens arrive when they are due, whether or not earlier ones were answered.
 
-usage: open_loop.py PORT RATE SECONDS WARM_UP CONNECTIONS EMAILS NEWEST SHARE
+usage: open_loop.py PORT RATE SECONDS WARM_UP CONNECTIONS EMAILS NEWEST SHARE [PATHS]
 
 Readers do not wait for each other, so arrivals are a Poisson process, drawn before the start.
 Latency counts from the moment a request was DUE, not from when it was sent: a server that stalls
@@ -50,32 +50,38 @@ def schedule(rate: float, seconds: float) -> list[float]:
         due.append(at)
 
 
-def request(email: int) -> bytes:
+def request(path: str) -> bytes:
     """One open."""
-    return (
-        f"GET /acme/pixel/{email}.gif HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: {BROWSER}\r\n\r\n"
-    ).encode("ascii")
+    return (f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: {BROWSER}\r\n\r\n").encode(
+        "ascii"
+    )
 
 
-def requests(n: int, emails: int, newest: int, share: float) -> list[bytes]:
+def requests(n: int, paths: list[str], newest: int, share: float) -> list[bytes]:
     """What is asked, in order: a share among the newest emails, the rest over all."""
     pick = random.Random(8)
     return [
-        request(
-            emails - pick.randrange(newest) if pick.random() < share else pick.randint(1, emails)
-        )
+        request(paths[-1 - pick.randrange(newest)] if pick.random() < share else pick.choice(paths))
         for _ in range(n)
     ]
 
 
-def connect(port: int, connections: int) -> tuple[dict[int, socket.socket], int]:
+def pixels(emails: int, file: str) -> list[str]:
+    """The path of each email's pixel: the plain ones, or the lines of a file."""
+    if not file:
+        return [f"/acme/pixel/{email}.gif" for email in range(1, emails + 1)]
+    with open(file) as lines:
+        return [line.strip() for line in lines]
+
+
+def connect(port: int, connections: int, path: str) -> tuple[dict[int, socket.socket], int]:
     """Connections by descriptor, each used once, and the size of an answer in bytes."""
     clients = {}
     size = 0
     for _ in range(connections):
         client = socket.create_connection(("127.0.0.1", port), 10)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.sendall(request(1))
+        client.sendall(request(path))
         answer = client.recv(65_536)
         if not answer.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"not an answer: {answer[:80]!r}")
@@ -164,8 +170,9 @@ def main(arguments: list[str]) -> None:
     port, connections, emails, newest = (int(arguments[i]) for i in (0, 4, 5, 6))
     rate, seconds, warm_up, share = (float(arguments[i]) for i in (1, 2, 3, 7))
     due = schedule(rate, warm_up + seconds)
-    asked = requests(len(due), emails, newest, share)
-    clients, size = connect(port, connections)
+    paths = pixels(emails, "".join(arguments[8:]))
+    asked = requests(len(due), paths, newest, share)
+    clients, size = connect(port, connections, paths[0])
     gc.collect()
     gc.disable()
     before = time.process_time()

@@ -25,9 +25,10 @@ PIXEL = (
 class Running:
     """One process. Its standard output goes to a file, as a service manager would have it."""
 
-    def __init__(self, program: Program) -> None:
-        """Start it. What it prints is in `output` in its folder."""
+    def __init__(self, program: Program, key: str = "") -> None:
+        """Start it. What it prints is in `output` in its folder. `key` is asked with."""
         self.program = program
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.port = program.port
         inherited = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
         with (program.folder / "output").open("ab") as output:
@@ -89,7 +90,9 @@ class Running:
         data = None if body is None else json.dumps(body)
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
-            client.request(method, target, data, {"User-Agent": BROWSER, "Accept": accept})
+            client.request(
+                method, target, data, self.headers | {"User-Agent": BROWSER, "Accept": accept}
+            )
             response = client.getresponse()
             return response.status, response.read()
         finally:

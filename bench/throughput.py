@@ -4,6 +4,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.budgets import AGAINST_NGINX, AGAINST_UVICORN, LOST
+from bench.closed import closed_bell, make_key, signed_paths
 from bench.databases import count_events
 from bench.disk import sync_percentiles
 from bench.machine import busy_share
@@ -15,6 +16,7 @@ from bench.wrk import Load, Mix, newest_first, uniform, wrk
 
 NGINX, UVICORN = "nginx", "uvicorn"
 NEWEST, UNIFORM = "Little Bell", "Little Bell, uniformly at random"
+CLOSED = "Little Bell, signed pixels of a tenant with a key"
 SHIM, SLOW = "Little Bell, disk through Python", "Little Bell, the same and 2 ms a sync"
 FEW, MANY = 64, 512  # connections
 
@@ -51,6 +53,9 @@ class Throughput:
         run = self.run
         database = run.databases.copy(run.databases.seeded(mix.emails))
         program = self._program(database, delay)
+        if mix.paths:
+            make_key(database)
+            program = closed_bell(database.parent, database)
         with Running(program) as running:
             running.listening()
             load = wrk(running.port, connections, run.plan.seconds, mix)
@@ -78,6 +83,8 @@ class Throughput:
             self.constant(uvicorn(run.fresh_folder()), connections)
             self.durable(NEWEST, connections, newest_first(run.plan, emails))
             self.durable(UNIFORM, connections, uniform(emails))
+        signed = str(signed_paths(run.folder, emails))
+        self.durable(CLOSED, FEW, newest_first(run.plan, emails)._replace(paths=signed))
         self.durable(SHIM, FEW, newest_first(run.plan, emails), 0)
         self.durable(SLOW, FEW, newest_first(run.plan, emails), 2)
 
@@ -98,11 +105,11 @@ class Throughput:
 
     def rows(self) -> list[Row]:
         """The section's table."""
-        rows = [*self.rate_rows(FEW, (NGINX, UVICORN, NEWEST, UNIFORM))]
+        rows = [*self.rate_rows(FEW, (NGINX, UVICORN, NEWEST, UNIFORM, CLOSED))]
         for connections in (FEW, MANY):
             budgets = (AGAINST_NGINX, AGAINST_UVICORN) if connections == FEW else (None, None)
             for other, budget in zip((NGINX, UVICORN), budgets, strict=True):
-                for name in (NEWEST, UNIFORM):
+                for name in (NEWEST, UNIFORM, CLOSED)[: 3 if connections == FEW else 2]:
                     ours, theirs = self.rates(name, connections), self.rates(other, connections)
                     what = f"{name}, against {other}, {connections} connections"
                     rows.append(ratio(what, ours, theirs, budget))
@@ -132,6 +139,7 @@ def measure(run: Run) -> Section:
         f"fresh file; {plan.newest_share:.0%} of the opens among the newest {plan.newest:,} and "
         "the rest over all, or all of them uniformly at random. It is killed with SIGKILL when "
         "wrk stops, and the rows of the log are compared with the answers that wrk counted.",
+        "Signed pixels: SECRET_KEY and LINK_POLICY=signed are set, the tenant has a key.",
         "Disk through Python: a VFS that inherits the system's, to make its syncs slower.",
     ]
     return Section("Opens a second", notes, throughput.rows())

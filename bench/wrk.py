@@ -18,6 +18,7 @@ class Mix(NamedTuple):
     emails: int
     newest: int
     share: float
+    paths: str = ""  # a file with the path of each one's pixel
 
 
 class Load(NamedTuple):
@@ -62,6 +63,7 @@ def wrk(port: int, connections: int, seconds: int, mix: Mix | None = None) -> Lo
     ]
     if mix is not None:
         command += ["--", str(mix.emails), str(mix.newest), str(mix.share), str(next(SEEDS))]
+        command += [mix.paths] if mix.paths else []
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
     last = done.stdout.strip().rpartition("\n")[2]
     if done.returncode or not last.startswith("{"):
