@@ -178,14 +178,14 @@ def test_a_tenant_with_the_name_of_the_prefix_has_pages(
         ("https://evil.example", 403),
         ("http://bell.evil.example", 403),
         ("http://bell", 303),
-        ("null", 303),
+        ("null", 403),
     ],
 )
 def test_a_form_of_another_site_creates_nothing_over_plain_http(
     bell: Bell, origin: str, status: int
 ) -> None:
-    """Over http to another host than localhost there is an Origin alone; that of our own pages is
-    null, since they say `no-referrer`."""
+    """Over http to another host than localhost there is an Origin alone, which our own pages
+    send, since they say `same-origin`."""
     tenant = fresh_tenant()
     data = raw_request(f"/{tenant}/dashboard/try", f"Origin: {origin}", method="POST", body=b"")
     assert exchange(bell, data).status == status

@@ -32,7 +32,7 @@ from little_bell.store.writer import Writer
 from little_bell.tracking import hit, links, rules
 from little_bell.tracking.clients import CLIENTS, DEVICES
 from little_bell.wire.http import MAX_HEAD, MAX_HEADERS, REASON_PHRASES
-from little_bell.wire.routes import ROUTES
+from little_bell.wire.routes import PUBLIC, ROUTES, WRITE
 
 HERE = Path(__file__).parent
 FILE = Path(emails.__file__).with_name("openapi.json")
@@ -175,8 +175,11 @@ def test_what_is_referred_to_is_there_and_all_that_is_there_is_referred_to() -> 
         f"#/components/{kind}/{name}"
         for kind, items in document()["components"].items()
         for name in items
+        if kind != "securitySchemes"  # these are named by `security`
     }
     assert parts <= used
+    named = {name for one in document()["security"] for name in one}
+    assert named == set(document()["components"]["securitySchemes"])
     tags = {tag["name"] for tag in document()["tags"]}
     assert {tag for *_, found in operations() for tag in found["tags"]} == tags
 
@@ -229,6 +232,19 @@ def test_it_has_each_route_for_programs_and_no_other() -> None:
         if not route.page or route.name in FOR_PROGRAMS_TOO
     }
     assert {(method.upper(), path) for method, path, _ in operations()} == routes
+
+
+def test_it_says_which_routes_need_a_key() -> None:
+    access = {(route.method.lower(), route.pattern): route.access for route in ROUTES}
+    for method, path, found in operations():
+        needed = access[method, path]
+        statuses = set(found["responses"]) & {"401", "403", "429"}
+        if needed == PUBLIC:
+            assert found["security"] == [], path
+            assert statuses == set(), path
+        else:
+            assert {} in found.get("security", document()["security"]), path
+            assert statuses == {"401", "429"} | ({"403"} if needed == WRITE else set()), path
 
 
 TEXTS = "components schemas NewEmail properties"

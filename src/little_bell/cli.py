@@ -35,7 +35,7 @@ class Command(NamedTuple):
     """One line of the table. `run` takes settings and argument, and gives the exit code."""
 
     name: str
-    argument: str  # what stands behind it; nothing where none does
+    argument: str  # what stands behind it, in brackets what may be missing; nothing where none does
     help: str
     run: Callable[[Config, dict[str, str], str], int]
     options: tuple[str, ...] = ()  # beside the settings
@@ -46,10 +46,10 @@ def usage() -> str:
     commands = ""
     for command in COMMANDS:
         name = f"{command.name} {command.argument}".rstrip()
-        commands += f"  {name:<14} {command.help}\n"
+        commands += f"  {name:<26} {command.help}\n"
         for option in command.options:
-            commands += f"  {'':<14}   {option}\n"
-    commands += f"  {'version':<14} print the version\n  {'help':<14} print this\n\n"
+            commands += f"  {'':<26}   {option}\n"
+    commands += f"  {'version':<26} print the version\n  {'help':<26} print this\n\n"
     lines = []
     for setting in SETTINGS:
         default = f" [{setting.default}]" if setting.default else ""
@@ -60,7 +60,7 @@ def usage() -> str:
 def read_options(
     arguments: list[str], environment: Mapping[str, str], command: Command
 ) -> tuple[dict[str, str], str]:
-    """The environment with `--setting value` put over it, and the command's argument.
+    """The environment with `--setting value` put over it, and the command's arguments, by spaces.
 
     Options of a command's own stand in it under their names. Raises LittleBellError.
     """
@@ -69,11 +69,12 @@ def read_options(
     own = [option.partition(" ")[0] for option in command.options]
     names.update({name: name for name in own})
     rest = list(arguments)
-    argument = ""
+    wanted = command.argument.split()
+    given: list[str] = []
     while rest:
         option, equals, value = rest.pop(0).partition("=")
-        if not option.startswith("--") and command.argument and not argument:
-            argument = option + equals + value
+        if not option.startswith("--") and len(given) < len(wanted):
+            given.append(option + equals + value)
             continue
         if option not in names:
             what = "option" if option.startswith("-") else "argument"
@@ -83,9 +84,9 @@ def read_options(
                 raise LittleBellError(f"{option} needs a value")
             value = rest.pop(0)
         values[names[option]] = value
-    if command.argument and not argument:
+    if len(given) < len([word for word in wanted if not word.startswith("[")]) or "" in given:
         raise LittleBellError(f"{command.name} needs {command.argument}; see little-bell help")
-    return values, argument
+    return values, " ".join(given)
 
 
 def say(text: str) -> None:
@@ -178,6 +179,51 @@ def restore(config: Config, values: dict[str, str], source: str) -> int:
     return 0
 
 
+def keys_create(config: Config, values: dict[str, str], tenant: str) -> int:
+    """Print a new key of a tenant, alone on stdout and never again."""
+    from little_bell.ops.keys import create
+    from little_bell.wire.control import call
+
+    name, role = values.get("--name", ""), values.get("--role", "write")
+    key, number = create(existing(config), call, tenant, name, role)
+    say(key)
+    sys.stderr.write(f"This is key {number} of {tenant} ({role}); it is not shown again.\n")
+    return 0
+
+
+def keys_list(config: Config, _values: dict[str, str], tenant: str) -> int:
+    """Print the keys of a tenant, or of all, by what is known of them."""
+    from little_bell.ops.keys import lines
+
+    for line in lines(existing(config), tenant):
+        say(line)
+    return 0
+
+
+def keys_revoke(config: Config, _values: dict[str, str], arguments: str) -> int:
+    """Let a key open nothing any more; sessions that it opened end at once."""
+    from little_bell.ops.keys import revoke
+    from little_bell.wire.control import call
+
+    tenant, _, number = arguments.partition(" ")
+    revoke(existing(config), call, tenant, number)
+    say(f"key {number} of {tenant} is revoked")
+    return 0
+
+
+def doctor(config: Config, _values: dict[str, str], _argument: str) -> int:
+    """Say what stands open, and what closes it; exit code 1 where something does."""
+    from little_bell.ops.doctor import examine
+
+    existing(config)
+    found = examine(config)
+    for number, finding in enumerate(found, 1):
+        say(f"{number}. {finding.what}: {finding.hint}")
+    if not found:
+        say("all is well")
+    return FAILED if found else 0
+
+
 def existing(config: Config) -> str:
     """The database file. Raises LittleBellError where there is none."""
     if not os.path.exists(config.database_url):
@@ -190,6 +236,16 @@ COMMANDS = (
     Command("status", "", "say how the server on this database is", status),
     Command("check", "", "is the file whole, do figures say what the log says", check),
     Command("rebuild", "", "bring figures to what the log says; opens go on", rebuild),
+    Command(
+        "keys create",
+        "TENANT",
+        "print a new key; from its first one on the tenant is closed",
+        keys_create,
+        ("--name NAME   what it is called", "--role ROLE   read, or write (if not said)"),
+    ),
+    Command("keys list", "[TENANT]", "print keys by their numbers and names", keys_list),
+    Command("keys revoke", "TENANT NUMBER", "let a key open nothing any more", keys_revoke),
+    Command("doctor", "", "say what stands open, and what closes it", doctor),
     Command("backup", "FILE", "write a consistent copy; opens go on", backup),
     Command(
         "restore",
@@ -211,6 +267,8 @@ def main(arguments: list[str] | None = None) -> int:
     if name in ("version", "-V") or "--version" in rest:
         say(f"little-bell {__version__}")
         return 0
+    if rest and any(one.name == f"{name} {rest[0]}" for one in COMMANDS):
+        name = f"{name} {rest.pop(0)}"
     command = next((one for one in COMMANDS if one.name == name), None)
     if command is None:
         sys.stderr.write(f"little-bell: unknown command {name!r}; see little-bell help\n")

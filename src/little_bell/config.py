@@ -13,7 +13,7 @@ LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}  # of lo
 TENANT_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 SHORTEST_KEY = 16  # characters of a secret
-SECRETS = ("SECRET_KEY",)  # settings whose value is told to nobody
+SECRETS = ("SECRET_KEY", "ADMIN_KEY", "METRICS_TOKEN")  # settings whose value is told to nobody
 
 UNIX = "unix:"  # before the path of a socket
 MAX_SOCKET_PATH = 107  # bytes (Linux; unix(7))
@@ -153,6 +153,25 @@ def secret_keys(text: str) -> tuple[str, ...]:
     return keys
 
 
+def secret(text: str) -> str:
+    """One key that its holder sends; nothing where there is none."""
+    good = text.isascii() and text.isprintable() and " " not in text
+    if text and not (good and len(text) >= SHORTEST_KEY):
+        raise ValueError(f"at least {SHORTEST_KEY} printable characters of ASCII without spaces")
+    return text
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """A parser of one of some words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(" or ".join(words))
+        return text
+
+    return parse
+
+
 def file_path(text: str) -> str:
     """The path of a file, made absolute; nothing where there is none."""
     if text.endswith("/") or not text.isprintable():
@@ -224,6 +243,15 @@ SETTINGS = (
         "made beside the database where neither this nor SECRET_KEY_FILE is set",
     ),
     Setting("SECRET_KEY_FILE", "", file_path, "a file with the same, one a line"),
+    Setting(
+        "AUTH",
+        "open",
+        one_of("open", "keys"),
+        "who may manage a tenant without keys, and create one: open: anybody; "
+        "keys: who has ADMIN_KEY",
+    ),
+    Setting("ADMIN_KEY", "", secret, "opens every tenant; at least 16 characters"),
+    Setting("METRICS_TOKEN", "", secret, "/metrics needs it, where it is set"),
     Setting("CORS_ORIGINS", "", origins, "origins whose pages may call the API; * for all"),
     Setting("INSTANT_SECONDS", "2", seconds, "a click sooner after creation is a machine's"),
     Setting(
@@ -283,6 +311,9 @@ class Config:
     own_addresses: dict[str, tuple[Network, ...]]
     secret_key: tuple[str, ...]
     secret_key_file: str
+    auth: str
+    admin_key: str
+    metrics_token: str
     cors_origins: tuple[str, ...]
     instant_seconds: float
     max_hits_per_email_hour: int

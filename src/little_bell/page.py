@@ -3,6 +3,13 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+# Headers by which the fast lane tells it of a request, in place of the credentials that it never
+# sees; whatever a client says by them is thrown away (see `wire.gate`).
+IN_SESSION = b"little-bell-session"
+WRONG_KEY = b"little-bell-wrong-key"
+
+BEARER = 'Bearer realm="Little Bell"'  # of pages: `Basic` would open a window of the browser's own
+
 
 class Page(NamedTuple):
     """An answer of the slow lane: whole, or as pieces of some 64 KiB where it may be long.

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from little_bell import __version__
 from little_bell.config import UNIX, Config
 from little_bell.errors import StartError, StoreError
-from little_bell.ops.logs import ERROR, INFO, Log
+from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.secret import keyring
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.lock import Lock
 from little_bell.store.memory import Limits
 from little_bell.store.recorder import Recorder
+from little_bell.store.tenants import some
 from little_bell.store.writer import Writer
 from little_bell.wire import control
 from little_bell.wire.fast_lane import FastLane
@@ -60,6 +61,24 @@ def open_store(config: Config) -> tuple[Lock, Writer]:
         raise
 
 
+def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the slow lane, which sees no credentials and hence compares none."""
+    return {k: v for k, v in environment.items() if k not in ("ADMIN_KEY", "METRICS_TOKEN")}
+
+
+def tell_of_open_tenants(config: Config, writer: Writer, log: Log) -> None:
+    """Say once at the start who may be managed by anybody, and what closes it."""
+    memory = writer.memory
+    found = sorted(memory.tenants.by_name.keys() - memory.keys.closed)
+    if found and config.auth == "open":
+        log.write(
+            WARN,
+            "Anybody may read and change tenants that have no key",
+            tenants=some([name.decode("ascii") for name in found]),
+            close_with="little-bell keys create TENANT",
+        )
+
+
 def serve(config: Config, environment: Mapping[str, str]) -> None:
     """Serve until SIGTERM. `environment` is what the slow lane is started with.
 
@@ -79,7 +98,11 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
     checkpointer = Checkpointer(writer, config.max_wal_bytes)
     commands = control.listen(config.database_url)
     slow = SlowLane(
-        {**without_sockets(environment), "PORT": str(config.port), "BASE_URL": config.base_url},
+        {
+            **without_keys(without_sockets(environment)),
+            "PORT": str(config.port),
+            "BASE_URL": config.base_url,
+        },
         config.slow_lane_idle_seconds,
     )
     lane = FastLane(config, recorder, checkpointer, log, slow.tell, ring)
@@ -96,6 +119,7 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
         version=__version__,
         pid=os.getpid(),
     )
+    tell_of_open_tenants(config, writer, log)
     log.flush()
     gc.collect()
     gc.freeze()

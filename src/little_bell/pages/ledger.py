@@ -50,10 +50,12 @@ class Ledger:
         self.reader = reader
         self.name = name
         self.tenant: int | None = None  # None: it created no email yet
+        self.has_keys = False  # and never had one
 
     def __enter__(self) -> "Ledger":
         self.reader.__enter__()
         self.tenant = names.tenant_id(self.reader, self.name)
+        self.has_keys = self.tenant is not None and names.has_keys(self.reader, self.tenant)
         return self
 
     def __exit__(

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from little_bell import __version__
 from little_bell.config import Config, is_tenant
 from little_bell.errors import Refused
-from little_bell.page import Page
+from little_bell.page import BEARER, IN_SESSION, WRONG_KEY, Page
 from little_bell.pages import lists, mail, overview, static, words
 from little_bell.pages.address import Address, address, asked
 from little_bell.pages.ledger import Ledger
@@ -24,7 +24,9 @@ PAGE_HEADERS = (
     ("Content-Type", "text/html; charset=utf-8"),
     ("Cache-Control", "no-store"),
     ("Content-Security-Policy", POLICY),
-    ("Referrer-Policy", "no-referrer"),
+    # Not `no-referrer`: that makes the Origin of our own forms null, by which they are told from
+    # those of other sites. Nobody else gets to know an address either way.
+    ("Referrer-Policy", "same-origin"),
     ("X-Content-Type-Options", "nosniff"),
     ("X-Robots-Tag", "noindex, nofollow"),
 )
@@ -68,9 +70,11 @@ class Views:
             static=lambda name: config.prefix + static.path(name),
         )
 
-    def _page(self, template: str, values: dict[str, object]) -> Page:
+    def _page(
+        self, template: str, values: dict[str, object], status: int = 200, *more: tuple[str, str]
+    ) -> Page:
         body = self.templates.get_template(template).render(values).encode("utf-8")
-        return Page(200, PAGE_HEADERS, body)
+        return Page(status, (*PAGE_HEADERS, *more), body)
 
     def front(self, _segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:
         """What this is, and a field that leads to a tenant's dashboard. Lists no tenants."""
@@ -80,16 +84,30 @@ class Views:
             return Page(302, (*PAGE_HEADERS, ("Location", location)), b"")
         return self._page("front.html", {"asked": wanted})
 
-    def dashboard(self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:
+    def login(self, segments: list[str], query: bytes, headers: dict[bytes, bytes]) -> Page:
+        """The form that takes a key; leads on where none is needed."""
+        where = self._where(segments, b"")
+        with self._ledger(where) as ledger:
+            if self._is_open(ledger):
+                return Page(302, (*PAGE_HEADERS, ("Location", where.to())), b"")
+        wrong = WRONG_KEY in headers
+        values = {"tenant": where.tenant, "wrong": wrong, "next": asked(query, "next")}
+        values["action"] = where.to("login")
+        if wrong:
+            return self._page("login.html", values, 401, ("WWW-Authenticate", BEARER))
+        return self._page("login.html", values)
+
+    def dashboard(self, segments: list[str], query: bytes, headers: dict[bytes, bytes]) -> Page:
         """A tenant's figures and newest events; an empty page for one that sent nothing yet."""
         where = self._where(segments, query)
         with self._ledger(where) as ledger:
             choice = choose(query, time(), ledger.first_bucket())
             values = overview.values(ledger, where, choice)
-        return self._page("overview.html", _common(where, choice, "overview") | values)
+        access = self._access(ledger, headers)
+        return self._page("overview.html", _common(where, choice, "overview") | access | values)
 
     def dashboard_page(
-        self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]
+        self, segments: list[str], query: bytes, headers: dict[bytes, bytes]
     ) -> Page:
         """A list of a tenant's emails, campaigns, links, clients or events; or what is live."""
         where, page = self._where(segments, query), segments[3]
@@ -105,10 +123,11 @@ class Views:
             template = "_overview.html" if values["headline"] else "_nothing.html"
         else:
             template = f"{page}.html" if page in ("emails", "events") else "list.html"
-        return self._page(template, _common(where, choice, page) | values)
+        access = self._access(ledger, headers)
+        return self._page(template, _common(where, choice, page) | access | values)
 
     def dashboard_item(
-        self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]
+        self, segments: list[str], query: bytes, headers: dict[bytes, bytes]
     ) -> Page:
         """One email with what became of it, or one campaign's figures."""
         where = self._where(segments, query)
@@ -123,7 +142,8 @@ class Views:
             else:
                 values = overview.campaign_values(ledger, where, choice, item)
                 template = "_campaign.html" if asked(query, "part") else "campaign.html"
-        return self._page(template, _common(where, choice, page) | values)
+        access = self._access(ledger, headers)
+        return self._page(template, _common(where, choice, page) | access | values)
 
     def static(self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:
         """A file beside this module, by its exact name."""
@@ -136,6 +156,14 @@ class Views:
         if not is_tenant(segments[1].encode("utf-8")):
             raise Refused(404, "no tenant can have this name")
         return address(self.config.prefix, segments[1], query)
+
+    def _is_open(self, ledger: Ledger) -> bool:
+        """Whether anybody may manage the tenant."""
+        return self.config.auth == "open" and not ledger.has_keys
+
+    def _access(self, ledger: Ledger, headers: dict[bytes, bytes]) -> dict[str, object]:
+        """What a page says of who may see it."""
+        return {"open": self._is_open(ledger), "in_session": IN_SESSION in headers}
 
     def _ledger(self, where: Address) -> Ledger:
         return Ledger(self.reader(), where.tenant)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from little_bell.store.clicks import Click
 from little_bell.store.dictionary import Dictionary, Source
+from little_bell.store.keys import Keys
 from little_bell.store.projection import EmailState
 from little_bell.store.statements import load
 from little_bell.store.tenants import Tenants
@@ -64,6 +65,7 @@ class Memory:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.tenants = Tenants()
+        self.keys = Keys()
         self.agents = Dictionary(
             Source("last_agent", SQL["select_agent"], SQL["insert_agent"], limits.agents_per_hour)
         )

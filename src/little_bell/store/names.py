@@ -9,6 +9,17 @@ NEWEST = (1 << 63) - 1  # a number beyond all that are handed out
 OTHER = "(other)"  # links and user agents beyond a tenant's share
 
 
+class KeyLine(NamedTuple):
+    """A key of a tenant, as its owner sees it."""
+
+    tenant: str
+    number: int
+    name: str
+    role: int  # see `store.keys`
+    created_at: int  # milliseconds since the epoch, UTC
+    revoked_at: int | None
+
+
 class Campaign(NamedTuple):
     """A campaign of a tenant."""
 
@@ -60,3 +71,19 @@ def links_of(reader: Reader, tenant: int, ids: Sequence[int]) -> dict[int, Link]
     """Links by number; 0 is what is beyond a tenant's share of new links."""
     found = {row[0]: Link(*row) for row in reader.some("links_of", tenant, ids)}
     return {id_: found.get(id_) or Link(id_, OTHER, "", "") for id_ in ids}
+
+
+def has_keys(reader: Reader, tenant: int) -> bool:
+    """Whether a tenant ever had a key: then it is closed."""
+    row = reader.row("has_keys", tenant)
+    return row is not None and bool(row[0])
+
+
+def keys(reader: Reader, name: str | None) -> list[KeyLine]:
+    """Keys of the tenant of this name, or of all, revoked ones too."""
+    return [KeyLine(*row) for row in reader.rows("unscoped_keys", name)]
+
+
+def unscoped_open_tenants(reader: Reader) -> list[str]:
+    """Names of the tenants that never had a key."""
+    return [str(name) for (name,) in reader.rows("unscoped_open_tenants")]

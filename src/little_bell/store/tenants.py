@@ -16,6 +16,12 @@ class Policy(NamedTuple):
 
 
 NO_POLICY = Policy()
+NAMED = 3  # tenants that are named, where there are no more
+
+
+def some(names: list[str]) -> str:
+    """Up to three names of tenants; of more, how many there are."""
+    return ", ".join(names) if len(names) <= NAMED else f"{len(names):,} tenants"
 
 
 def read_hosts(text: str | None) -> tuple[str, ...] | None:

@@ -238,6 +238,7 @@ class Transaction:
         new = Tenant(self.memory.tenants.last + 1, old.name, *old.numbers())
         new.policy = old.policy
         self.cursor.execute(SQL["renumber_tenant"], (new.id, old.id))
+        self.cursor.execute(SQL["renumber_keys"], (new.id, old.id))  # its name stays closed
         # Emails of this very tick have ids too: `flush` knows the old number alone.
         self.cursor.execute(SQL["update_tenant"], (new.id, *new.numbers()))
         self.memory.tenants.discard(old)

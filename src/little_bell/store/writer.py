@@ -97,6 +97,8 @@ class Writer:
             else:
                 known.restore((numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]))
             known.policy = Policy(consent, addresses, gpc, retention, read_hosts(hosts))
+        keys: list[Any] = self.cursor.execute(SQL["unscoped_keys"]).fetchall()
+        self.memory.keys.load(keys)
 
     def write(
         self, at: int, emails: list[NewEmail], hits: list[Hit], job: Job | None = None

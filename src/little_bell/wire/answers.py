@@ -1,6 +1,7 @@
 """The answers both lanes give: JSON, pages for people, problems."""
 
 from little_bell.errors import Refused
+from little_bell.page import BEARER
 from little_bell.wire.http import REASON_PHRASES, Headers
 
 JSON_HEADERS: Headers = (
@@ -22,6 +23,8 @@ PAGE_HEADERS: Headers = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Robots-Tag", "noindex, nofollow"),
 )
+
+CHALLENGE = f'{BEARER}, Basic realm="Little Bell", charset="UTF-8"'
 
 # No text of the sender goes in here: details are our own words, escaped all the same.
 PAGE = """<!doctype html>
@@ -59,6 +62,8 @@ def problem(refused: Refused, page: bool) -> tuple[int, Headers, bytes]:
     extra: Headers = ()
     if refused.retry_after is not None:
         extra = (("Retry-After", str(refused.retry_after)),)
+    if refused.status == 401:
+        extra += (("WWW-Authenticate", BEARER if page else CHALLENGE),)
     title = REASON_PHRASES[refused.status]
     detail = str(refused)
     if page:

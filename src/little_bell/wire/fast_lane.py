@@ -18,8 +18,10 @@ from little_bell.tracking.links import warm_up
 from little_bell.tracking.signing import Keyring
 from little_bell.wire.bulk import Bulk, Tell
 from little_bell.wire.connection import Later
+from little_bell.wire.gate import Gate
 from little_bell.wire.handover import MAX_BODY
 from little_bell.wire.http import Request
+from little_bell.wire.login import Login
 from little_bell.wire.operations import Operations
 from little_bell.wire.register import Handler, Register
 from little_bell.wire.replies import Replies
@@ -53,6 +55,8 @@ class FastLane:
         self.counters = Counters()
         self.health_report = Health(self.counters, recorder, checkpointer, log)
         self.replies = Replies(self.counters, log, config.cors_origins)
+        self.gate = Gate(config, recorder.writer.memory.keys, keyring, self.replies)
+        self.login = Login(config, self.replies, self.gate)
         self.router = Router(ROUTES, config.prefix)
         self.control_router = Router(CONTROL_ROUTES)
         self.reason: str | None = None  # why events wait, as last said in the log
@@ -70,19 +74,23 @@ class FastLane:
             "tenant": self.tenant,
             **self.tracker.handlers,
             **self.register.handlers,
+            **self.login.handlers,
             **operations.handlers,
         }
 
     # A tick
 
     def begin_tick(self) -> None:
-        self.now = now = time()
+        self.now = self.login.now = now = time()
         self.now_ms = self.tracker.now_ms = int(now * 1000)
         self.replies.tick(now)
         self.register.begin_tick(now, self.now_ms)
 
-    def handle(self, request: Request, peer: bytes, control: bool = False) -> Outcome:
-        """Decide one request; None: it is the slow lane's. Never raises for what a client sent."""
+    def handle(
+        self, request: Request, peer: bytes, control: bool = False, diverted: bool = False
+    ) -> Outcome:
+        """Decide one request; None: it is the slow lane's, as what is `diverted` if it is let in.
+        Never raises for what a client sent."""
         router = self.control_router if control else self.router
         methods, segments, query = router.find(request.target)
         if methods is None:
@@ -90,9 +98,13 @@ class FastLane:
         route = methods.get(request.method)
         if route is None:
             return self.replies.wrong_method(request, methods)
-        if route.lane is SLOW:
-            return None
         try:
+            if not control:
+                answer = self.gate.admit(request, route, segments, peer, self.now)
+                if answer is not None:
+                    return answer
+            if route.lane is SLOW or diverted:
+                return None
             if route.lane is EITHER and request.body.lstrip()[:1] == b"[":
                 if len(request.body) > MAX_BODY:  # in chunks
                     raise Refused(413, f"a list of over {MAX_BODY} bytes needs a Content-Length")

@@ -16,12 +16,14 @@ from little_bell.tracking.hit import parse_id
 from little_bell.wire.bulk import Bulk
 from little_bell.wire.connection import Later
 from little_bell.wire.http import Request
+from little_bell.wire.origin import FOREIGN, asked_by
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import BY_NAME
 
 if TYPE_CHECKING:
     from little_bell.store.corrections import Corrections
     from little_bell.store.edits import Edit, Edits
+    from little_bell.store.key_change import KeyChange
 
 DONE = {
     "change_email": "Email changed",
@@ -31,7 +33,6 @@ DONE = {
 IN_A_ROW = 4  # ticks that make edits, while something else waits for one
 TRIAL = "Is anybody there?"  # subject of an email that was created to try things
 TOO_MANY = "too many changes at once; try again"
-SAME_SITE = (b"same-origin", b"none")
 
 BARE_HEADERS = (
     ("Cache-Control", "no-store"),
@@ -67,18 +68,19 @@ class Editing(Later):
 
 
 class Correcting(Later):
-    """The answer to corrections that this tick makes."""
+    """The answer to corrections that this tick makes, or to a change of keys."""
 
     __slots__ = ("job", "request")
 
-    def __init__(self, request: Request, job: "Corrections") -> None:
+    def __init__(self, request: Request, job: "Corrections | KeyChange") -> None:
         super().__init__()
         self.request = request
         self.job = job
 
 
 Outcome = bytes | Later
-Handler = Callable[[Request, list[bytes], bytes, bytes], Outcome]
+# None: the slow lane goes on with the request.
+Handler = Callable[[Request, list[bytes], bytes, bytes], Outcome | None]
 
 
 class Register:
@@ -107,6 +109,7 @@ class Register:
             "delete_tenant": self.delete_tenant,
             "try_it": self.try_it,
             "correct": self.correct,
+            "change_keys": self.change_keys,
         }
 
     # A tick
@@ -177,23 +180,10 @@ class Register:
     ) -> Outcome:
         """A test email for the dashboard, whose page then opens it. Forms of other sites create
         none."""
-        if not self._ours(request.headers):
+        if asked_by(request.headers, self.config.base_url) == FOREIGN:
             raise Refused(403, "another site asked for this")
         email = NewEmail(self._tenant(segments), TRIAL, None, None, None)
         return self._create(request, "try_it", email, peer)
-
-    def _ours(self, headers: dict[bytes, bytes]) -> bool:
-        """Whether a form is of our own pages, as far as browsers say: by Sec-Fetch-Site, or else,
-        over plain http, by an Origin. Our pages send none that tells (`no-referrer` makes it null).
-        """
-        site = headers.get(b"sec-fetch-site")
-        if site is not None:
-            return site in SAME_SITE
-        origin = headers.get(b"origin", b"null")
-        if origin == b"null":
-            return True
-        ours = self.config.base_url.encode("ascii").split(b"/")[2]
-        return origin.partition(b"://")[2] in (headers.get(b"host"), ours)
 
     def _tenant(self, segments: list[bytes]) -> str:
         if not is_tenant(segments[1]):
@@ -329,8 +319,7 @@ class Register:
         from little_bell.store.corrections import Corrections
         from little_bell.store.recount import Correction
 
-        if self.correcting is not None or self.editings:
-            raise Refused(409, "another correction is under way", retry_after=1)
+        self._refuse_while_busy()
         value = read_json(request.body, "the body")
         if not isinstance(value, list) or any(
             not isinstance(row, list) or len(row) != len(Correction._fields) for row in value
@@ -340,11 +329,33 @@ class Register:
         self.correcting = Correcting(request, job)
         return self.correcting
 
+    def change_keys(
+        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
+    ) -> Outcome:
+        """Create or revoke a key; over the control socket alone."""
+        from little_bell.ops.key_order import parse_order
+
+        self._refuse_while_busy()
+        self.correcting = Correcting(request, parse_order(request.body))
+        return self.correcting
+
+    def _refuse_while_busy(self) -> None:
+        if self.correcting is not None or self.editings:
+            raise Refused(409, "another change is under way", retry_after=1)
+
     def _corrected(self, correcting: Correcting) -> bytes:
-        """Answer corrections: how many rows had moved on."""
-        request, error = correcting.request, correcting.job.error
-        if error is None:
-            members = {"moved": correcting.job.moved}
-            return self.replies.json(request, "correct", 200, members)
-        route = BY_NAME["correct"]
-        return self.replies.refuse(request, route.name, self._failed(error), route)
+        """Answer corrections: how many rows had moved on; or a change of keys: its number."""
+        from little_bell.store.corrections import Corrections
+
+        request, job = correcting.request, correcting.job
+        route = BY_NAME["correct" if isinstance(job, Corrections) else "change_keys"]
+        try:
+            if job.error is not None:
+                raise self._failed(job.error)
+            if isinstance(job, Corrections):
+                return self.replies.json(request, route.name, 200, {"moved": job.moved})
+            from little_bell.ops.key_order import told
+
+            return self.replies.json(request, route.name, 200, told(job))
+        except Refused as refused:
+            return self.replies.refuse(request, route.name, refused, route)

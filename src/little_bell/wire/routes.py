@@ -5,11 +5,8 @@ from typing import NamedTuple
 from little_bell.config import is_tenant
 
 FAST, SLOW = "fast", "slow"
-PUBLIC, READ, WRITE = (
-    "public",
-    "read",
-    "write",
-)  # access: everybody, or who has a key with that role
+# Access: everybody, or who has a key with that role; or who has METRICS_TOKEN.
+PUBLIC, READ, WRITE, MEASURES = "public", "read", "write", "measures"
 EITHER = "either"  # the fast lane hands over what may take long
 
 
@@ -34,6 +31,9 @@ ROUTES: tuple[Route, ...] = (
     Route("delete_tenant", "DELETE", "/{tenant}", FAST, access=WRITE),
     Route("tenant", "GET", "/{tenant}", FAST, True, access=PUBLIC),
     Route("try_it", "POST", "/{tenant}/dashboard/try", FAST, True, access=WRITE),
+    Route("login", "GET", "/{tenant}/dashboard/login", SLOW, True, access=PUBLIC),
+    Route("sign_in", "POST", "/{tenant}/dashboard/login", FAST, True, access=PUBLIC),
+    Route("sign_out", "POST", "/{tenant}/dashboard/logout", FAST, True, access=PUBLIC),
     Route("emails", "GET", "/{tenant}/emails", SLOW),
     Route("email", "GET", "/{tenant}/emails/{email}", SLOW),
     Route("stats", "GET", "/{tenant}/stats", SLOW),
@@ -45,7 +45,7 @@ ROUTES: tuple[Route, ...] = (
     Route("events_ndjson", "GET", "/{tenant}/events.ndjson", SLOW),
     Route("emails_csv", "GET", "/{tenant}/emails.csv", SLOW),
     Route("health", "GET", "/health", FAST, access=PUBLIC),
-    Route("metrics", "GET", "/metrics", FAST, access=PUBLIC),
+    Route("metrics", "GET", "/metrics", FAST, access=MEASURES),
     Route("openapi", "GET", "/openapi.json", SLOW, access=PUBLIC),
     Route("front", "GET", "/", SLOW, True, access=PUBLIC),
     Route("dashboard", "GET", "/{tenant}/dashboard", SLOW, True),
@@ -59,6 +59,7 @@ CONTROL_ROUTES = (
     Route("status", "GET", "/status", FAST),
     Route("checkpoint", "POST", "/checkpoint", FAST),
     Route("correct", "POST", "/corrections", FAST),
+    Route("change_keys", "POST", "/keys", FAST),
 )
 
 
@@ -73,12 +74,16 @@ class Router:
         self.prefix = prefix.encode("ascii")
         self.whole: dict[bytes, dict[bytes, Route]] = {}
         self.scoped: dict[tuple[int, bytes], dict[bytes, Route]] = {}
+        self.fixed: dict[tuple[bytes, bytes], dict[bytes, Route]] = {}  # two words behind a tenant
         self.folder: dict[bytes, Route] = {}
         for route in routes:
             segments = route.pattern.encode("ascii").split(b"/")
             if segments[1] == b"{tenant}":
                 kind = segments[2] if len(segments) > 2 else b""
-                methods = self.scoped.setdefault((len(segments), kind), {})
+                if len(segments) == 4 and not segments[3].startswith(b"{"):
+                    methods = self.fixed.setdefault((kind, segments[3]), {})
+                else:
+                    methods = self.scoped.setdefault((len(segments), kind), {})
             elif segments[1] == b"-":
                 methods = self.folder
             else:
@@ -106,6 +111,10 @@ class Router:
         if len(segments) > 2:
             if segments[1] == b"-" and len(segments) == 3:
                 return self.folder or None
+            if len(segments) == 4:
+                methods = self.fixed.get((segments[2], segments[3]))
+                if methods is not None:
+                    return methods
             return self.scoped.get((len(segments), segments[2]))
         whole = self.whole.get(path)
         if whole is None and len(segments) == 2 and is_tenant(segments[1]):

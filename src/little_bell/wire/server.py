@@ -273,26 +273,23 @@ class Server:
                     out.append(CONTINUE)
                 break
             self.taken += 1
-            if reader.diverted:
-                connection.hand_over = (request, request.dump_head() + reader.buffer)
-                connection.closing = True
-                reader.buffer = b""
-                break
-            if self.stop_at:
+            diverted = reader.diverted
+            if self.stop_at or diverted:
                 request.keep_alive = False
             try:
-                outcome = lane.handle(request, connection.peer, connection.control)
+                outcome = lane.handle(request, connection.peer, connection.control, diverted)
             except Exception as error:  # a fault of ours costs one request, not the bell
                 self.lane.log.fault("A request failed", error)
                 self._refuse(connection, BadRequest(500, "this failed; the log says why"))
                 break
             if outcome is None:
-                connection.hand_over = (request, request.dump())
+                message = request.dump_head() + reader.buffer if diverted else request.dump()
+                connection.hand_over = (request, message)
+            else:
+                out.append(outcome)
+            if outcome is None or not request.keep_alive:
                 connection.closing = True
-                break
-            out.append(outcome)
-            if not request.keep_alive:
-                connection.closing = True
+                connection.lingering = diverted  # its body is still to come
                 break
             if not reader.buffer:
                 break
@@ -301,6 +298,8 @@ class Server:
                 break
         else:
             self.more.append(connection)
+        if reader.diverted:
+            reader.buffer = b""
         if out or connection.hand_over is not None:
             self.touched.append(connection)
         if not reader.reading:

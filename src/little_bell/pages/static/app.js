@@ -147,6 +147,10 @@
     try {
       const headers = etag ? { "If-None-Match": etag } : {};
       const answer = await fetch(area.dataset.live, { headers, cache: "no-store", signal: AbortSignal.timeout(20000) });
+      if (answer.redirected) { // the session is over: the page asks for a key
+        location.reload();
+        return;
+      }
       if (answer.status === 200) {
         const text = await answer.text();
         if (!paused) {

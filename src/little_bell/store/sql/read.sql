@@ -191,3 +191,20 @@ WHERE e.tenant = ?1 AND e.seq >= ?2 AND e.seq < ?3
     AND (?5 IS NULL OR instr(casefold((SELECT m.subject FROM emails AS m
         WHERE m.tenant = ?1 AND m.email = e.email)), ?5))
 ORDER BY e.seq DESC LIMIT ?4;
+
+-- name: has_keys
+-- Whether a tenant ever had a key.
+SELECT EXISTS (SELECT 1 FROM keys WHERE tenant = ?);
+
+-- name: unscoped_keys
+-- Keys of all tenants, or of one by its name.
+SELECT t.name, k.key, k.name, k.role, k.created_at, k.revoked_at
+FROM keys AS k JOIN tenants AS t USING (tenant)
+WHERE ?1 IS NULL OR t.name = ?1
+ORDER BY t.name, k.key;
+
+-- name: unscoped_open_tenants
+-- Tenants that never had a key.
+SELECT name FROM tenants AS t
+WHERE NOT EXISTS (SELECT 1 FROM keys AS k WHERE k.tenant = t.tenant)
+ORDER BY name;

@@ -356,3 +356,29 @@ SELECT min(rules) FROM tenants;
 -- name: unscoped_mark_judged
 -- No event is judged by older rules any more.
 UPDATE tenants SET rules = ?1 WHERE rules < ?1;
+
+-- name: unscoped_keys
+-- All keys, for the memory of the fast lane.
+SELECT t.name, k.key, k.role, k.hash, k.revoked_at FROM keys AS k JOIN tenants AS t USING (tenant);
+
+-- name: count_keys
+-- How many keys a tenant has, revoked ones too, and the last number.
+SELECT count(*), ifnull(max(key), 0) FROM keys WHERE tenant = ?;
+
+-- name: insert_key
+-- A new key.
+INSERT INTO keys (tenant, key, name, role, hash, created_at) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: revoke_key
+-- A key opens nothing any more.
+UPDATE keys SET revoked_at = ? WHERE tenant = ? AND key = ? AND revoked_at IS NULL;
+
+-- name: forget_revoked_key
+-- The oldest of the revoked keys makes room.
+DELETE FROM keys WHERE tenant = ?1 AND key = (
+    SELECT min(key) FROM keys WHERE tenant = ?1 AND revoked_at IS NOT NULL
+);
+
+-- name: renumber_keys
+-- Keys stay where their tenant begins anew.
+UPDATE keys SET tenant = ? WHERE tenant = ?;

@@ -1,0 +1,111 @@
+"""Keys: made, listed and revoked by commands, beside a running server or without one."""
+
+import json
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from time import gmtime, sleep, strftime, time
+
+from little_bell.config import NO_TENANT, is_tenant
+from little_bell.errors import LittleBellError
+from little_bell.ops.key_order import MAX_NAME, is_name, parse_order, told
+from little_bell.store import names
+from little_bell.store.keys import ROLES
+from little_bell.store.lock import Lock
+from little_bell.store.reader import Reader
+from little_bell.store.writer import Writer
+from little_bell.tracking.signing import sha256
+
+PREFIX = "lb_"  # of every key, by which one is known where it should not be
+SIZE = 32  # random bytes
+TRIES = 50  # while the server is busy
+PAUSE = 0.1  # seconds between them
+
+Call = Callable[[str, str, str, bytes | None], tuple[int, bytes]]  # see `wire.control.call`
+
+
+def new_key() -> str:
+    """256 bits that nobody can guess."""
+    return PREFIX + urlsafe_b64encode(os.urandom(SIZE)).decode("ascii").rstrip("=")
+
+
+def create(path: str, call: Call, tenant: str, name: str, role: str) -> tuple[str, int]:
+    """A new key of a tenant, which is created where there is none, and the key's number.
+
+    Raises LittleBellError."""
+    check(tenant)
+    if not is_name(name):
+        raise LittleBellError(f"--name is a text of at most {MAX_NAME} characters")
+    if role not in ROLES:
+        raise LittleBellError(f"--role is {' or '.join(ROLES)}")
+    key = new_key()
+    hash_ = sha256(key.encode("ascii")).hexdigest()
+    order = {"tenant": tenant, "name": name, "role": ROLES.index(role), "hash": hash_}
+    return key, send(path, call, order)
+
+
+def revoke(path: str, call: Call, tenant: str, number: str) -> None:
+    """Let a key open nothing any more. Raises LittleBellError."""
+    check(tenant)
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
+        raise LittleBellError("a key is named by its number: see little-bell keys list")
+    send(path, call, {"tenant": tenant, "revoke": int(number)})
+
+
+def lines(path: str, tenant: str) -> list[str]:
+    """A line for each key, of one tenant or of all; none shows the key. Raises LittleBellError."""
+    if tenant:
+        check(tenant)
+    reader = Reader(path)
+    try:
+        found = names.keys(reader, tenant or None)
+    finally:
+        reader.close()
+    return [
+        f"{key.tenant} {key.number} {ROLES[key.role]} created {moment(key.created_at)}"
+        + (f" revoked {moment(key.revoked_at)}" if key.revoked_at is not None else "")
+        + (f" {key.name}" if key.name else "")
+        for key in found
+    ]
+
+
+def moment(ms: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(ms // 1000))
+
+
+def check(tenant: str) -> None:
+    if not is_tenant(tenant.encode("utf-8", "replace")):
+        raise LittleBellError(NO_TENANT)
+
+
+def send(path: str, call: Call, order: dict[str, object]) -> int:
+    """Have the running server carry an order out, or do it ourselves; the key's number.
+
+    Raises StartError, StoreError, LittleBellError."""
+    body = json.dumps(order).encode("utf-8")
+    try:
+        call(path, "GET", "/status", None)
+    except LittleBellError:
+        return write(path, body)
+    for _ in range(TRIES):
+        status, answer = call(path, "POST", "/keys", body)
+        if status == 200:
+            return int(json.loads(answer)["key"])
+        if status != 409:
+            break
+        sleep(PAUSE)
+    raise LittleBellError(json.loads(answer)["detail"])
+
+
+def write(path: str, body: bytes) -> int:
+    change = parse_order(body)
+    lock = Lock(path)
+    try:
+        writer = Writer(path)
+        try:
+            writer.write(int(time() * 1000), [], [], change)
+        finally:
+            writer.close()
+    finally:
+        lock.release()
+    return told(change)["key"]
