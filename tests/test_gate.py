@@ -34,6 +34,7 @@ def bell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
 
 @pytest.fixture(scope="module")
 def key(bell: Bell) -> str:
+    bell.create("acme")
     return create_key(bell, "acme")
 
 
@@ -490,8 +491,11 @@ def test_the_dashboard_says_that_a_tenant_is_open(bell: Bell, key: str) -> None:
     for page in ("", "/emails", "/emails/1"):
         shown = bell.ask("GET", f"/open/dashboard{page}").body.decode()
         assert "<code>little-bell keys create open</code>" in shown
+        assert "Authorization" not in shown
         shown = bell.ask("GET", f"/acme/dashboard{page}", None, bearer(key)).body.decode()
         assert "keys create" not in shown
+        if page != "/emails":  # its commands work as they are copied, but for the key
+            assert "-H &#39;Authorization: Bearer KEY&#39;" in shown
 
 
 def findings(bell: Bell, **settings: str) -> list[str]:

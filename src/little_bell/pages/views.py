@@ -162,8 +162,10 @@ class Views:
         return self.config.auth == "open" and not ledger.has_keys
 
     def _access(self, ledger: Ledger, headers: dict[bytes, bytes]) -> dict[str, object]:
-        """What a page says of who may see it."""
-        return {"open": self._is_open(ledger), "in_session": IN_SESSION in headers}
+        """What a page says of who may see it; `auth` is what its commands need."""
+        is_open = self._is_open(ledger)
+        auth = "" if is_open else " -H 'Authorization: Bearer KEY'"
+        return {"open": is_open, "in_session": IN_SESSION in headers, "auth": auth}
 
     def _ledger(self, where: Address) -> Ledger:
         return Ledger(self.reader(), where.tenant)
