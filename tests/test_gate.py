@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from access import (
 )
 from bell import Bell, Line, exchange, raw_request, serving
 from little_bell.wire.gate import next_path, presented
+from streams import Streaming
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -425,6 +427,30 @@ def test_what_changes_something_is_not_asked_for_again(bell: Bell, key: str) -> 
 
 
 # What the slow lane is told
+
+
+def test_the_slow_lane_gets_no_credentials(tmp_path: Path) -> None:
+    """Whoever is let in, and where nobody asks for any."""
+    bell = Streaming(tmp_path)
+    try:
+        bell.start()
+        key = create_key(bell, "acme")
+        session = cookie(log_in(bell, "acme", key))
+        target = "/whole?size=1&headers=1"
+        for tenant, headers in (
+            ("acme", bearer(key)),
+            ("acme", basic("", key)),
+            ("acme", session),
+            ("acme", {**session, **bearer("wrong")}),
+            ("open", {**session, **bearer(key)}),
+        ):
+            names = bell.ask("GET", f"/{tenant}{target}", None, headers).body.split()
+            assert b"host" in names
+            assert not {b"authorization", b"cookie"}.intersection(names)
+            with_mark = tenant == "acme" and "Cookie" in headers
+            assert (b"little-bell-session" in names) is with_mark
+    finally:
+        bell.end()
 
 
 def test_only_the_test_email_is_made_at_its_address(bell: Bell) -> None:

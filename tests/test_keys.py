@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 import stat
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
@@ -118,6 +119,29 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
     bell.start().create()
     yield bell
     bell.end()
+
+
+def test_the_log_says_what_was_done_and_no_key(bell: Bell) -> None:
+    key = create_key(bell, "acme")
+    revoke(bell, "acme", 1)
+    wait_until(lambda: len(bell.lines()) == 3)
+    assert [(line["message"], line["fields"]) for line in bell.lines()[1:]] == [
+        ("Key created", {"tenant_id": "acme", "key": 1}),
+        ("Key revoked", {"tenant_id": "acme", "key": 1}),
+    ]
+    assert key not in bell.log_file.read_text()
+
+
+def test_an_older_database_is_not_looked_at(tmp_path: Path) -> None:
+    bell = Bell(tmp_path)
+    bell.database.parent.mkdir()
+    connection = sqlite3.connect(bell.database)
+    connection.executescript("PRAGMA application_id = 0x4C42656C; PRAGMA user_version = 3;")
+    connection.close()
+    for arguments in (("keys", "list"), ("doctor",)):
+        ran = command(bell, *arguments)
+        assert (ran.returncode, ran.stdout) == (3, "")
+        assert "start the server once" in ran.stderr
 
 
 def test_without_a_database_nothing_is_made(tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ def stream(_self: object, _segments: list[str], query: bytes, _headers: dict[byt
     return Page(200, headers(query), pieces(query))
 
 
-def whole(_self: object, _segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:
+def whole(_self: object, _segments: list[str], query: bytes, headers_: dict[bytes, bytes]) -> Page:
+    if query_value(query, "headers"):  # those that came with the request
+        return Page(200, headers(query), b"\n".join(sorted(headers_)))
     if query_value(query, "refuse"):
         raise Refused(409, "on purpose")
     status = int(query_value(query, "status") or 200)

@@ -39,6 +39,7 @@ def open_tenants(config: Config) -> Finding | None:
         return None
     reader = Reader(config.database_url)
     try:
+        reader.check_schema()
         found = names.unscoped_open_tenants(reader)
     finally:
         reader.close()

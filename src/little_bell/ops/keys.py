@@ -58,6 +58,7 @@ def lines(path: str, tenant: str) -> list[str]:
         check(tenant)
     reader = Reader(path)
     try:
+        reader.check_schema()
         found = names.keys(reader, tenant or None)
     finally:
         reader.close()

@@ -6,7 +6,8 @@ from typing import Any
 
 import apsw
 
-from little_bell.store.database import open_reader, store_error
+from little_bell.errors import StartError
+from little_bell.store.database import MIGRATIONS, check_owner, open_reader, store_error
 from little_bell.store.statements import load
 
 SQL = load("read.sql") | load("sums.sql")
@@ -45,6 +46,15 @@ class Reader:
 
     def close(self) -> None:
         self.connection.close()
+
+    def check_schema(self) -> None:
+        """Raise StartError where the file has another schema than this program reads."""
+        try:
+            check_owner(self.connection)
+            if int(self.connection.pragma("user_version")) < len(MIGRATIONS):
+                raise StartError("the database is of an older version: start the server once")
+        except apsw.Error as error:
+            raise store_error(error) from error
 
     def rows(self, name: str, *values: object) -> list[Row]:
         """All rows of a statement."""

@@ -356,6 +356,9 @@ class Register:
                 return self.replies.json(request, route.name, 200, {"moved": job.moved})
             from little_bell.ops.key_order import told
 
-            return self.replies.json(request, route.name, 200, told(job))
+            members = told(job)
+            done = "Key revoked" if job.revoking else "Key created"
+            self.log.write(INFO, done, tenant_id=job.tenant, key=job.number)
+            return self.replies.json(request, route.name, 200, members)
         except Refused as refused:
             return self.replies.refuse(request, route.name, refused, route)
