@@ -38,6 +38,8 @@ from batches import (
 from bell import Bell, Line, dump, events, exchange, fresh_tenant, serving, wait_until
 from little_bell.config import Config
 from little_bell.errors import Refused
+from little_bell.tracking.addresses import Addresses
+from little_bell.tracking.signing import Keyring
 from little_bell.wire.exchange import Exchange
 from little_bell.wire.handover import PACKET, SlowLane
 from little_bell.wire.intake import Intake
@@ -784,7 +786,9 @@ def test_all_bodies_together_are_bounded_as_long_as_they_are_kept(
 ) -> None:
     """Those that wait for their turn as well: a body that came whole is still on the disk."""
     monkeypatch.setattr("little_bell.wire.intake.SPOOLED", 250_000)
-    intake = Intake(Config({}), lambda _message, _descriptor: None)
+    intake = Intake(
+        Config({}), Addresses(Keyring([b"k"]), False), lambda _message, _descriptor: None
+    )
     exchanges: list[Exchange] = []
     ends: list[socket.socket] = []
     try:

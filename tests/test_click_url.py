@@ -19,7 +19,7 @@ def test_it_works(bell: Bell) -> None:
     answer = bell.get("/acme/click-url/1?url=https%3A%2F%2Fexample.com%2Fpage")
     assert answer.status == 200
     assert answer.headers["content-type"] == "application/json"
-    assert set(answer.json) == {"click_url", "original_url"}
+    assert set(answer.json) == {"click_url", "signed_url", "original_url"}
     assert answer.json["original_url"] == "https://example.com/page"
     assert answer.json["click_url"].startswith(f"http://localhost:{bell.port}/acme/click/1?url=")
 
@@ -47,7 +47,7 @@ def test_the_click_url_leads_exactly_there(bell: Bell, url: str) -> None:
 
 def test_it_makes_the_url_canonical(bell: Bell) -> None:
     made = bell.get("/acme/click-url/1?url=HTTPS%3A%5C%5Cexample.com%3A443%2Fa%2F..%2Fb").json
-    assert made["click_url"].endswith("?url=https%3A%2F%2Fexample.com%2Fb")
+    assert "?url=https%3A%2F%2Fexample.com%2Fb&sig=" in made["click_url"]
 
 
 def test_it_records_nothing(bell: Bell) -> None:

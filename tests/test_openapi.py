@@ -16,6 +16,7 @@ import pytest
 import schemathesis
 from schemathesis.core.failures import FailureGroup
 
+import signatures
 from bell import BROWSER, Answer, Bell, serving
 from little_bell import __version__
 from little_bell.api import batches, emails, exports, parameters, reads
@@ -36,8 +37,17 @@ from little_bell.wire.routes import PUBLIC, ROUTES, WRITE
 
 HERE = Path(__file__).parent
 FILE = Path(emails.__file__).with_name("openapi.json")
-FOR_PROGRAMS_TOO = ("pixel", "click", "tenant")  # though what they refuse is said in pages
+FOR_PROGRAMS_TOO = (
+    "pixel",
+    "click",
+    "signed_pixel",
+    "signed_click",
+    "tenant",
+)  # though what they refuse is said in pages
 METHODS = ("get", "post", "patch", "delete")
+KEY = "a-key-that-signs-links-in-tests"
+SETTINGS = {"INSTANT_SECONDS": "0", "CORS_ORIGINS": "https://app.example"}
+TOKEN = signatures.token(KEY.encode(), "acme", 1, "https://example.com/")
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
 
@@ -45,7 +55,7 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 def bell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
     """A server that has something of everything to tell."""
     folder = tmp_path_factory.mktemp("openapi")
-    with serving(folder, INSTANT_SECONDS="0", CORS_ORIGINS="https://app.example") as bell:
+    with serving(folder, SECRET_KEY=KEY, **SETTINGS) as bell:
         bell.create(subject="One", recipient="ada@example.com", campaign="spring")
         bell.create(metadata={"a": "b"})
         for agent in (BROWSER, "Mozilla/5.0", "curl/8.0", "", "something else"):
@@ -439,11 +449,18 @@ ANSWERS: tuple[tuple[str, str, bytes | None, dict[str, str], int], ...] = (
     ("exportEmailsAsCsv", "GET /nobody/emails.csv", None, {}, 404),
     ("fetchPixel", "GET /acme/pixel/1.gif", None, {}, 200),
     ("fetchPixel", "GET /acme/pixel/no", None, {}, 200),
+    ("fetchSignedPixel", "GET /acme/o/1/AAAAAAAAAAAAAAAA.gif", None, {}, 200),
     ("followLink", "GET /acme/click/1?url=https://example.com", None, {}, 302),
+    ("followLink", "GET /acme/click/1+?url=https://example.com", None, {}, 200),
     ("followLink", "GET /acme/click/1?url=x", None, {}, 400),
     ("followLink", "GET /acme/click/1?url=http://x.example", None, {"Host": "a b"}, 400),
     ("followLink", "GET /acme/click/999?url=http://x.example", None, {}, 404),
+    ("followSignedLink", f"GET /acme/l/1/{TOKEN}", None, {}, 302),
+    ("followSignedLink", f"GET /acme/l/1/{TOKEN}+", None, {}, 200),
+    ("followSignedLink", "GET /acme/l/1/AAAA", None, {}, 404),
     ("makeClickUrl", "GET /acme/click-url/1?url=http://x.example", None, {}, 200),
+    ("makeClickUrl", "GET /acme/click-url/1?url=http://x.example&label=x&part=y", None, {}, 200),
+    ("makeClickUrl", "GET /acme/click-url/1?url=http://x.example&label=%00", None, {}, 400),
     ("makeClickUrl", "GET /acme/click-url/1", None, {}, 400),
     ("makeClickUrl", "GET /acme/click-url/999?url=http://x.example", None, {}, 404),
     ("readHealth", "GET /health", None, {}, 200),

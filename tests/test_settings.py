@@ -65,6 +65,7 @@ WRONG = {
     "AUTH": ["yes", "", "OPEN", "key"],
     "ADMIN_KEY": ["short", "long enough but with spaces", "schlüssel-schlüssel"],
     "METRICS_TOKEN": ["short", "long enough but with spaces", "\x7f" * 20],
+    "LINK_POLICY": ["", "none", "SIGNED", "any,signed"],
     "CORS_ORIGINS": ["app.example.com", "https://a.example\r\nX: y", "ftp://a.example", "null"],
     "INSTANT_SECONDS": ["x", "-1", "nan", "inf", "1e9", ""],
     "MAX_HITS_PER_EMAIL_HOUR": ["x", "0", "-1", "1.5", ""],

@@ -10,6 +10,8 @@ from little_bell.tracking.signing import MOST_KEYS
 
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}  # of log lines
 
+ANY, SIGNED = "any", "signed"  # LINK_POLICY
+
 TENANT_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 SHORTEST_KEY = 16  # characters of a secret
@@ -252,6 +254,13 @@ SETTINGS = (
     ),
     Setting("ADMIN_KEY", "", secret, "opens every tenant; at least 16 characters"),
     Setting("METRICS_TOKEN", "", secret, "/metrics needs it, where it is set"),
+    Setting(
+        "LINK_POLICY",
+        "any",
+        one_of(ANY, SIGNED),
+        "signed: only links and pixels with a good signature count, and only they redirect; "
+        "any: all do",
+    ),
     Setting("CORS_ORIGINS", "", origins, "origins whose pages may call the API; * for all"),
     Setting("INSTANT_SECONDS", "2", seconds, "a click sooner after creation is a machine's"),
     Setting(
@@ -314,6 +323,7 @@ class Config:
     auth: str
     admin_key: str
     metrics_token: str
+    link_policy: str
     cors_origins: tuple[str, ...]
     instant_seconds: float
     max_hits_per_email_hour: int

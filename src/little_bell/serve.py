@@ -8,7 +8,7 @@ from little_bell import __version__
 from little_bell.config import UNIX, Config
 from little_bell.errors import StartError, StoreError
 from little_bell.ops.logs import ERROR, INFO, WARN, Log
-from little_bell.ops.secret import keyring
+from little_bell.ops.secret import Secret
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.lock import Lock
 from little_bell.store.memory import Limits
@@ -90,7 +90,7 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
     config.listening_on(port_of(listeners) or config.port)
     lock, writer = open_store(config)
     try:
-        ring = keyring(config)
+        secret = Secret(config)
     except StartError:
         lock.release()
         raise
@@ -105,7 +105,7 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
         },
         config.slow_lane_idle_seconds,
     )
-    lane = FastLane(config, recorder, checkpointer, log, slow.tell, ring)
+    lane = FastLane(config, recorder, checkpointer, log, slow.tell, secret)
     server = Server(config, lane, listeners, commands, slow)
     for listener in listeners:
         listener.listen(BACKLOG)

@@ -9,6 +9,7 @@ from little_bell.api.emails import NO_EMAILS, created, read_email, read_json, re
 from little_bell.errors import Refused
 from little_bell.store.batch import Plan
 from little_bell.store.batch_file import write_batch, write_plan
+from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.email import NewEmail, Once
 
 SPACE = re.compile(r"[ \t\n\r]*")
@@ -118,15 +119,18 @@ def prepare(
     return write_plan(file, Plan(tenant, count, list(campaigns.items()), once), address), count
 
 
-def answer_lines(base: str, tenant: str, first: int, count: int) -> bytes:
+def answer_lines(base: str, addresses: Addresses, tenant: str, first: int, count: int) -> bytes:
     """NDJSON, a line for each email in the order of the request."""
     # Written out, since there may be 100,000: nothing in it needs quoting.
-    url = f'"tracking_pixel_url": "{base}/{tenant}/pixel/'
+    url = f'"tracking_pixel_url": "{base}'
+    numbers = range(first, first + count)
     return "".join(
-        [f'{{"email_id": {n}, {url}{n}.gif"}}\n' for n in range(first, first + count)]
+        [f'{{"email_id": {n}, {url}{addresses.pixel(tenant, n)}"}}\n' for n in numbers]
     ).encode("ascii")
 
 
-def answer_list(base: str, tenant: str, first: int, count: int) -> list[dict[str, object]]:
+def answer_list(
+    base: str, addresses: Addresses, tenant: str, first: int, count: int
+) -> list[dict[str, object]]:
     """The same as a list."""
-    return [created(base, tenant, n) for n in range(first, first + count)]
+    return [created(base, addresses, tenant, n) for n in range(first, first + count)]

@@ -3,6 +3,7 @@
 import json
 
 from little_bell.errors import Refused
+from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.email import Change, NewEmail, Once
 
 # Characters. 998 is a header line's limit (RFC 5322 2.1.1), 320 the longest address's.
@@ -81,9 +82,9 @@ def parse_email(tenant: str, body: bytes, once: Once | None = None) -> NewEmail:
     return read_email(tenant, read_object(body), once)
 
 
-def created(base: str, tenant: str, email: int) -> dict[str, object]:
+def created(base: str, addresses: Addresses, tenant: str, email: int) -> dict[str, object]:
     """What the answer says of an email; `base` is BASE_URL."""
-    return {"email_id": email, "tracking_pixel_url": f"{base}/{tenant}/pixel/{email}.gif"}
+    return {"email_id": email, "tracking_pixel_url": base + addresses.pixel(tenant, email)}
 
 
 def described(

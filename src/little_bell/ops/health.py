@@ -130,6 +130,12 @@ class Health:
                 counters.unknown_ids,
             ),
             one(
+                "hits_bad_signature_total",
+                "counter",
+                "Hits with a signature that is not good.",
+                counters.bad_signatures,
+            ),
+            one(
                 "hits_head_total",
                 "counter",
                 "HEAD requests of issued ids, no events.",

@@ -47,6 +47,7 @@ class Counters:
     __slots__ = (
         "accepted",
         "answers_not_durable",
+        "bad_signatures",
         "batch",
         "commit",
         "connections",
@@ -69,6 +70,7 @@ class Counters:
         self.batch = Histogram(SIZES)
         self.longest_turn = 0.0
         self.unknown_ids = 0
+        self.bad_signatures = 0
         self.heads = 0
         self.answers_not_durable = 0
         self.accepted = 0

@@ -29,22 +29,59 @@ def read_secret(config: Config) -> tuple[str, ...]:
     return keys
 
 
-def keyring(config: Config) -> Keyring:
-    """The ring of the keys; they are made where neither settings nor file hold any.
+class Secret:
+    """The ring of the keys, which follows their file: all who hold `ring` have the new ones."""
 
-    Raises StartError."""
-    try:
+    __slots__ = ("config", "ring", "seen")
+
+    def __init__(self, config: Config) -> None:
+        """The keys are made where neither settings nor file hold any. Raises StartError."""
+        self.config = config
+        path = secret_path(config)
         try:
-            keys = read_secret(config)
-        except FileNotFoundError:
-            keys = (new_key(),)
-            write(secret_path(config), keys)
-    except OSError as error:
-        raise StartError(
-            f"cannot use {secret_path(config)} ({error.strerror}): make it readable, or set "
-            "SECRET_KEY"
-        ) from None
-    return Keyring([key.encode("utf-8") for key in keys])
+            try:
+                keys = read_secret(config)
+            except FileNotFoundError:
+                keys = (new_key(),)
+                write(path, keys)
+        except OSError as error:
+            raise StartError(
+                f"cannot use {path} ({error.strerror}): make it readable, or set SECRET_KEY"
+            ) from None
+        self.ring = Keyring(as_bytes(keys))
+        self.seen = state_of(path)
+
+    def look(self) -> str | None:
+        """Read the keys again where their file is another one now; a stat where it is not.
+
+        Returns what is wrong with it, once: the keys stay as they were."""
+        if self.config.secret_key:
+            return None
+        path = secret_path(self.config)
+        state = state_of(path)
+        if state == self.seen:
+            return None
+        self.seen = state
+        try:
+            self.ring.put(as_bytes(read_secret(self.config)))
+        except OSError as error:
+            return f"cannot use {path} ({error.strerror})"
+        except StartError as error:
+            return str(error)
+        return None
+
+
+def as_bytes(keys: Sequence[str]) -> list[bytes]:
+    return [key.encode("utf-8") for key in keys]
+
+
+def state_of(path: str) -> tuple[int, ...] | None:
+    """What changes with a file; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def new_key() -> str:

@@ -11,6 +11,7 @@ from little_bell.pages.rows import event_row
 from little_bell.reports import cursors
 from little_bell.reports.cursors import OPTIONAL
 from little_bell.store.emails import Email
+from little_bell.tracking.addresses import Addresses
 
 ROWS = 50
 FRESH = 600_000  # ms in which an email's page may open it: a test email is new
@@ -36,7 +37,13 @@ class Sent(NamedTuple):
 
 
 def values(
-    ledger: Ledger, where: Address, item: str, query: bytes, base: str, now: float
+    ledger: Ledger,
+    where: Address,
+    item: str,
+    query: bytes,
+    base: str,
+    now: float,
+    addresses: Addresses,
 ) -> dict[str, object]:
     """The values of an email's page. Raises Refused where there is none of this id."""
     email = None
@@ -58,18 +65,11 @@ def values(
         "email": sent(email, where.to("campaigns", number) if number else ""),
         "events": [event_row(event, email.created_at) for event in found.events],
         "trying": fresh and bool(asked(query, "try")),
-        "pixel": f"{where.prefix}/{where.tenant}/pixel/{email.email}.gif",
-        "click": click(where, email.email, back),
+        "pixel": where.prefix + addresses.pixel(where.tenant, email.email),
+        "click": where.prefix + addresses.click(where.tenant, email.email, back),
         "first_href": where.to("emails", email.email) if heads else "",
         "next_href": where.to("emails", email.email, next=more) if more else "",
     }
-
-
-def click(where: Address, email: int, target: str) -> str:
-    """The tracked address of a target, on this server as the reader sees it."""
-    from urllib.parse import quote
-
-    return f"{where.prefix}/{where.tenant}/click/{email}?url={quote(target, safe='')}"
 
 
 def sent(email: Email, href: str) -> Sent:

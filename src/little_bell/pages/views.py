@@ -14,6 +14,7 @@ from little_bell.pages.address import Address, address, asked
 from little_bell.pages.ledger import Ledger
 from little_bell.pages.picker import Choice, choose
 from little_bell.store.reader import Reader
+from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.links import query_value
 
 POLICY = (
@@ -42,10 +43,11 @@ LISTS = {
 class Views:
     """The pages. Not safe for threads: each has its own, with its own connection."""
 
-    def __init__(self, config: Config, reader: Callable[[], Reader]) -> None:
+    def __init__(self, config: Config, reader: Callable[[], Reader], addresses: Addresses) -> None:
         """`reader` gives the connection of the thread that calls it."""
         self.config = config
         self.reader = reader
+        self.addresses = addresses
         self.templates = Environment(
             loader=PackageLoader("little_bell.pages"),
             autoescape=True,
@@ -66,6 +68,7 @@ class Views:
         self.templates.globals.update(
             prefix=config.prefix,
             base=config.base_url,
+            pixel_of=addresses.pixel,
             version=__version__,
             static=lambda name: config.prefix + static.path(name),
         )
@@ -137,7 +140,9 @@ class Views:
         with self._ledger(where) as ledger:
             choice = choose(query, time(), ledger.first_bucket())
             if page == "emails":
-                values = mail.values(ledger, where, item, query, self.config.base_url, time())
+                values = mail.values(
+                    ledger, where, item, query, self.config.base_url, time(), self.addresses
+                )
                 template = "email.html"
             else:
                 values = overview.campaign_values(ledger, where, choice, item)

@@ -24,20 +24,23 @@ class Source(NamedTuple):
 
 
 class Dictionary:
-    """Numbers of texts. Committed numbers are cached; a transaction's own are kept apart."""
+    """Numbers of texts, or of several together. Committed numbers are cached; a transaction's own
+    are kept apart."""
 
     __slots__ = ("before", "cache", "grown", "pending", "source")
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.cache: dict[tuple[int, str], int] = {}
-        self.pending: dict[tuple[int, str], int] = {}
+        self.cache: dict[tuple[int | str, ...], int] = {}
+        self.pending: dict[tuple[int | str, ...], int] = {}
         self.grown: dict[int, tuple[int, int]] = {}  # tenant: (hour, rows added in it)
         self.before: dict[int, tuple[int, int]] = {}  # the same, before the transaction
 
-    def number(self, cursor: apsw.Cursor, tenant: Tenant, text: str, at: int) -> int:
-        """The number of a text, a new one where there is none yet, or OTHER past the bound."""
-        key = (tenant.id, text)
+    def number(self, cursor: apsw.Cursor, tenant: Tenant, text: str, at: int, *more: str) -> int:
+        """The number of a text, a new one where there is none yet, or OTHER past the bound.
+
+        `more` are texts that belong to it: it is another one with others."""
+        key: tuple[int | str, ...] = (tenant.id, text, *more)
         known = self.cache.get(key)
         if known is not None:
             return known
@@ -57,7 +60,7 @@ class Dictionary:
                 self.before.setdefault(tenant.id, self.grown.get(tenant.id, (0, 0)))
                 self.grown[tenant.id] = (hour, count + 1)
             number = getattr(tenant, self.source.column) + 1
-            cursor.execute(self.source.insert, (tenant.id, number, text))
+            cursor.execute(self.source.insert, (tenant.id, number, text, *more))
             setattr(tenant, self.source.column, number)
         self.pending[key] = number
         return number

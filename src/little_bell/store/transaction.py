@@ -170,7 +170,9 @@ class Transaction:
             project_open(state, client, hit.at, class_, self.figures)
             state.head_open = tenant.last_seq + 1
         else:
-            link = self.memory.links.number(self.cursor, tenant, hit.url or "", hit.at)
+            link = self.memory.links.number(
+                self.cursor, tenant, hit.url or "", hit.at, hit.label, hit.part
+            )
             if is_instant(state.created_at, hit.at, self.memory.limits.instant_ms):
                 class_, reasons = MACHINE, reasons | INSTANT
             if self.clicks.burst(hit, state, link):

@@ -41,7 +41,8 @@ class Hit(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes this hit takes in memory while it waits for the disk, roughly."""
-        return 300 + len(self.user_agent) + len(self.url or "")
+        texts = len(self.user_agent) + len(self.url or "") + len(self.label) + len(self.part)
+        return 300 + texts
 
 
 def parse_id(segment: bytes) -> int:

@@ -33,6 +33,10 @@ class Keyring:
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         """`keys` are secrets of any length, at least one."""
+        self.put(keys)
+
+    def put(self, keys: Sequence[bytes]) -> None:
+        """Take these keys in place of those before, for all who hold this ring."""
         if not 0 < len(keys) <= MOST_KEYS:
             raise ValueError(f"a ring has 1 to {MOST_KEYS} keys")
         self.keys = [_prepare(key) for key in keys]

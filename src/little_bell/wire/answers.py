@@ -32,9 +32,19 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <style>body{{font:1rem/1.5 system-ui,sans-serif;margin:20vh auto;max-width:32rem;padding:0 1rem;
 color:#222;background:#fff}}h1{{font-size:1.25rem}}
+a{{color:inherit;overflow-wrap:anywhere}}
 @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181a1b}}}}</style></head>
-<body><h1>{title}</h1><p>{detail}</p></body></html>
+<body><h1>{title}</h1>{detail}</body></html>
 """
+
+TARGET = '<p>{why}</p><p><a rel="noreferrer nofollow" href="{url}">{url}</a></p>'
+
+
+def preview(url: str, why: str) -> bytes:
+    """A page that names a link's target, which is canonical, and leads there only by hand."""
+    shown = url.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    detail = TARGET.format(why=why, url=shown)
+    return PAGE.format(title="Where this link leads", detail=detail).encode("utf-8")
 
 
 def to_json(value: object) -> bytes:
@@ -68,6 +78,7 @@ def problem(refused: Refused, page: bool) -> tuple[int, Headers, bytes]:
     detail = str(refused)
     if page:
         detail = detail[:1].upper() + detail[1:].replace("&", "&amp;").replace("<", "&lt;") + "."
+        detail = f"<p>{detail}</p>"
         body = PAGE.format(title=f"{refused.status} {title}", detail=detail).encode("utf-8")
         return refused.status, PAGE_HEADERS + extra, body
     members: dict[str, object] = {

@@ -4,18 +4,19 @@ import _thread
 from collections.abc import Iterable
 from time import monotonic, perf_counter, time
 
-from little_bell.config import Config, is_tenant
+from little_bell.config import SIGNED, Config, is_tenant
 from little_bell.errors import Refused
 from little_bell.ops.health import Health
 from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.metrics import Counters
+from little_bell.ops.secret import Secret
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.recorder import Recorder
+from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.client import show
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import Hit
 from little_bell.tracking.links import warm_up
-from little_bell.tracking.signing import Keyring
 from little_bell.wire.bulk import Bulk, Tell
 from little_bell.wire.connection import Later
 from little_bell.wire.gate import Gate
@@ -44,7 +45,7 @@ class FastLane:
         checkpointer: Checkpointer,
         log: Log,
         tell: Tell,
-        keyring: Keyring,
+        secret: Secret,
     ) -> None:
         """`tell` says to the slow lane what became of a batch: number, status, first id."""
         self.config = config
@@ -52,10 +53,11 @@ class FastLane:
         self.checkpointer = checkpointer
         self.tenants = recorder.writer.memory.tenants
         self.log = log
+        self.secret = secret
         self.counters = Counters()
         self.health_report = Health(self.counters, recorder, checkpointer, log)
         self.replies = Replies(self.counters, log, config.cors_origins)
-        self.gate = Gate(config, recorder.writer.memory.keys, keyring, self.replies)
+        self.gate = Gate(config, recorder.writer.memory.keys, secret.ring, self.replies)
         self.login = Login(config, self.replies, self.gate)
         self.router = Router(ROUTES, config.prefix)
         self.control_router = Router(CONTROL_ROUTES)
@@ -64,12 +66,13 @@ class FastLane:
         self.now = time()
         self.now_ms = int(self.now * 1000)
         # What the tick decided so far.
-        self.tracker = Tracker(config, self.replies, self.counters, self.tenants, keyring)
+        addresses = Addresses(secret.ring, config.link_policy == SIGNED)
+        self.tracker = Tracker(config, self.replies, self.counters, self.tenants, addresses)
         self.hits = self.tracker.hits
         self.emails: list[NewEmail] = []
         self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails)
-        self.register = Register(config, self.replies, log, self.bulk, self.emails)
-        operations = Operations(config, self.health_report, checkpointer, self.replies)
+        self.register = Register(config, self.replies, log, self.bulk, self.emails, addresses)
+        operations = Operations(config, self.health_report, checkpointer, self.replies, secret)
         self.handlers: dict[str, Handler] = {
             "tenant": self.tenant,
             **self.tracker.handlers,
@@ -164,6 +167,12 @@ class FastLane:
         """The next tick begins with nothing."""
         self.hits.clear()
         self.register.forget_tick()
+
+    def look_at_secret(self) -> None:
+        """Follow the file of the keys; once a second or so."""
+        problem = self.secret.look()
+        if problem is not None:
+            self.log.write(ERROR, "The keys stay as they were", reason=problem)
 
     def _disk_changed(self) -> None:
         """Say once that the disk fails, and once that it is back."""

@@ -20,6 +20,7 @@ from little_bell.api.batches import (
 from little_bell.api.emails import created, is_ndjson, parse_email, read_once
 from little_bell.config import NO_TENANT, Config, is_tenant
 from little_bell.errors import Refused
+from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.client import client_address, show, truncate
 from little_bell.wire.answers import JSON_HEADERS, NDJSON_HEADERS, problem, to_json
 from little_bell.wire.bulk import UNDER_WAY
@@ -54,9 +55,12 @@ class Offered(NamedTuple):
 class Intake:
     """Prepares batches. `prepare` and `answer` run in threads, the rest in the loop."""
 
-    def __init__(self, config: Config, offer: Callable[[bytes, int], None]) -> None:
+    def __init__(
+        self, config: Config, addresses: Addresses, offer: Callable[[bytes, int], None]
+    ) -> None:
         """`offer` hands a message and a descriptor to the fast lane; it may raise OSError."""
         self.config = config
+        self.addresses = addresses
         self.offer = offer
         self.folder = os.path.dirname(config.database_url)
         self.numbers = count(1)
@@ -144,12 +148,17 @@ class Intake:
         """The answer to a batch of which this became."""
         if status == 201:
             base, tenant, total = self.config.base_url, offered.tenant, offered.emails
-            form = offered.exchange.form
+            form, addresses = offered.exchange.form, self.addresses
             if form is NDJSON:
-                return 201, NDJSON_HEADERS, answer_lines(base, tenant, first, total)
+                lines = answer_lines(base, addresses, tenant, first, total)
+                return 201, NDJSON_HEADERS, lines
             if form is LIST:
-                return 201, JSON_HEADERS, to_json(answer_list(base, tenant, first, total))
-            return 201, JSON_HEADERS, to_json(created(base, tenant, first))
+                return (
+                    201,
+                    JSON_HEADERS,
+                    to_json(answer_list(base, addresses, tenant, first, total)),
+                )
+            return 201, JSON_HEADERS, to_json(created(base, addresses, tenant, first))
         detail, retry_after = REFUSALS[status]
         return problem(Refused(status, detail, retry_after=retry_after), page=False)
 

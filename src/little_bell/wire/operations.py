@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable
 
 from little_bell.config import Config
+from little_bell.errors import Refused
 from little_bell.ops.health import Health
+from little_bell.ops.secret import Secret, secret_path
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.wire.answers import TEXT_HEADERS
 from little_bell.wire.http import Request
@@ -15,17 +17,24 @@ class Operations:
     """Handlers by the names of their routes."""
 
     def __init__(
-        self, config: Config, health: Health, checkpointer: Checkpointer, replies: Replies
+        self,
+        config: Config,
+        health: Health,
+        checkpointer: Checkpointer,
+        replies: Replies,
+        secret: Secret,
     ) -> None:
         self.config = config
         self.health_report = health
         self.checkpointer = checkpointer
         self.replies = replies
+        self.keys = secret
         self.handlers: dict[str, Callable[[Request, list[bytes], bytes, bytes], bytes]] = {
             "health": self.health,
             "metrics": self.metrics,
             "status": self.status,
             "checkpoint": self.checkpoint,
+            "secret": self.secret,
         }
 
     def health(
@@ -60,3 +69,13 @@ class Operations:
         self.checkpointer.ask()
         wal_bytes = self.health_report.wal_bytes()
         return self.replies.json(request, "checkpoint", 200, {"wal_bytes": wal_bytes})
+
+    def secret(
+        self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
+    ) -> bytes:
+        """Read the keys again where they changed, and say in which file they are."""
+        problem = self.keys.look()
+        if problem is not None:
+            raise Refused(503, problem)
+        file = None if self.config.secret_key else secret_path(self.config)
+        return self.replies.json(request, "secret", 200, {"file": file})

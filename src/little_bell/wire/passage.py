@@ -38,7 +38,8 @@ class Passage:
         self._watch()
 
     def sweep(self, now: float) -> None:
-        """Let an idle slow lane go, and see to the other process; once a second or so."""
+        """See to the keys, the slow lane and the other process; once a second or so."""
+        self.lane.look_at_secret()
         self.slow.sweep(now)
         if self.lane.recorder.reason is None:
             self.reviewer.sweep(now)

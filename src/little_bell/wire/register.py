@@ -10,6 +10,7 @@ from little_bell.ops.logs import INFO, Log
 from little_bell.store.job import Job
 from little_bell.store.recorder import REFUSED
 from little_bell.store.writer import Written
+from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.client import client_address, show, truncate
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import parse_id
@@ -87,7 +88,13 @@ class Register:
     """Handlers by the names of their routes, and what the tick decided so far."""
 
     def __init__(
-        self, config: Config, replies: Replies, log: Log, bulk: Bulk, emails: list[NewEmail]
+        self,
+        config: Config,
+        replies: Replies,
+        log: Log,
+        bulk: Bulk,
+        emails: list[NewEmail],
+        addresses: Addresses,
     ) -> None:
         """`emails` are those that the tick is to create."""
         self.config = config
@@ -95,6 +102,7 @@ class Register:
         self.log = log
         self.bulk = bulk
         self.emails = emails
+        self.addresses = addresses
         self.now_ms = 0
         self.now = 0.0
         self.creations: list[Creation] = []
@@ -171,7 +179,7 @@ class Register:
         if once is not None:
             known = self.bulk.created_before(tenant, once, self.now_ms)
             if known is not None:
-                members = created(self.config.base_url, tenant, known.first)
+                members = created(self.config.base_url, self.addresses, tenant, known.first)
                 return self.replies.json(request, "create_email", 201, members)
         return self._create(request, "create_email", email, peer)
 
@@ -213,7 +221,7 @@ class Register:
             headers = (*BARE_HEADERS, ("Location", to))
             creation.answer = self.replies.answer(request, route, 303, headers, b"")
         else:
-            members = created(self.config.base_url, tenant, email)
+            members = created(self.config.base_url, self.addresses, tenant, email)
             creation.answer = self.replies.json(request, route, 201, members)
         if self.log.level <= INFO:
             stamp = self.log.stamp(self.now)

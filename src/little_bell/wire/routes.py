@@ -24,6 +24,8 @@ class Route(NamedTuple):
 ROUTES: tuple[Route, ...] = (
     Route("pixel", "GET", "/{tenant}/pixel/{email}", FAST, True, access=PUBLIC),
     Route("click", "GET", "/{tenant}/click/{email}", FAST, True, access=PUBLIC),
+    Route("signed_pixel", "GET", "/{tenant}/o/{email}/{mac}", FAST, True, access=PUBLIC),
+    Route("signed_click", "GET", "/{tenant}/l/{email}/{token}", FAST, True, access=PUBLIC),
     Route("click_url", "GET", "/{tenant}/click-url/{email}", FAST),
     Route("create_email", "POST", "/{tenant}/emails", EITHER, access=WRITE),
     Route("change_email", "PATCH", "/{tenant}/emails/{email}", FAST, access=WRITE),
@@ -60,6 +62,7 @@ CONTROL_ROUTES = (
     Route("checkpoint", "POST", "/checkpoint", FAST),
     Route("correct", "POST", "/corrections", FAST),
     Route("change_keys", "POST", "/keys", FAST),
+    Route("secret", "POST", "/secret", FAST),
 )
 
 

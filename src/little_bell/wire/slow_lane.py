@@ -14,8 +14,10 @@ import sys
 from collections.abc import Callable
 from time import monotonic
 
-from little_bell.config import Config
+from little_bell.config import SIGNED, Config
 from little_bell.errors import Refused
+from little_bell.ops.secret import Secret
+from little_bell.tracking.addresses import Addresses
 from little_bell.wire.answers import problem
 from little_bell.wire.exchange import FOREVER, Exchange
 from little_bell.wire.handover import EXPORTS, MAX_MESSAGE, PACKET
@@ -45,8 +47,10 @@ class SlowLane:
         self.config = config
         self.channel = channel
         self.router = Router(tuple(r for r in ROUTES if r.lane is not FAST), config.prefix)
-        self.intake = Intake(config, self._offer)
-        self.workshop = Workshop(config, self.intake)
+        secret = Secret(config)
+        addresses = Addresses(secret.ring, config.link_policy == SIGNED)
+        self.intake = Intake(config, addresses, self._offer)
+        self.workshop = Workshop(config, self.intake, secret)
         self.open = True  # the fast lane is there
         self.end = FOREVER  # monotonic, when long answers are cut
         self.exchanges: set[Exchange] = set()

@@ -4,6 +4,7 @@ from little_bell.config import Config
 from little_bell.errors import Refused
 from little_bell.ops.metrics import Counters
 from little_bell.store.tenants import Tenants
+from little_bell.tracking.addresses import Addresses, Link, read_name
 from little_bell.tracking.client import client_address, is_own, parse_networks, truncate, within
 from little_bell.tracking.hit import (
     CLICK,
@@ -16,17 +17,26 @@ from little_bell.tracking.hit import (
     parse_id,
     user_agent_text,
 )
+from little_bell.tracking.hosts import allows
 from little_bell.tracking.links import REDIRECT_HEADERS, canonical, query_value
 from little_bell.tracking.pixel import GIF
 from little_bell.tracking.pixel import HEADERS as PIXEL_HEADERS
 from little_bell.tracking.rules import RELAY_RANGES, SCANNER_RANGES
-from little_bell.tracking.signing import Keyring
+from little_bell.wire.answers import PAGE_HEADERS, preview
 from little_bell.wire.http import Request
 from little_bell.wire.register import Handler
 from little_bell.wire.replies import Replies
 
 SOURCES = 4096  # client addresses whose stored form is kept in memory
-PIXEL = "pixel"
+PIXEL, SIGNED_PIXEL = "pixel", "signed_pixel"
+PREVIEW = b"+"  # behind an address: where does it lead?
+
+NO_EMAIL = "this link belongs to no email that was sent from here"
+
+# Why there is a page and no redirect.
+ASKED = "This link leads to:"
+UNSIGNED = "It is not known who made this link. If you trust the place, go on to:"
+ELSEWHERE = "The sender does not lead to this place any more. If you trust it, go on to:"
 
 
 class Tracker:
@@ -38,28 +48,38 @@ class Tracker:
         replies: Replies,
         counters: Counters,
         tenants: Tenants,
-        keyring: Keyring,
+        addresses: Addresses,
     ) -> None:
         self.config = config
         self.replies = replies
         self.counters = counters
         self.tenants = tenants
-        self.keyring = keyring
+        self.addresses = addresses
         self.hits: list[Hit] = []
         self.now_ms = 0
         self.relay = parse_networks(RELAY_RANGES)
         self.scanners = parse_networks(SCANNER_RANGES)
         self.own = config.own_addresses
         self.sources: dict[bytes, tuple[bytes, int]] = {}
-        replies.prepare(PIXEL, 200, PIXEL_HEADERS, GIF)
+        for name in (PIXEL, SIGNED_PIXEL):
+            replies.prepare(name, 200, PIXEL_HEADERS, GIF)
         self.handlers: dict[str, Handler] = {
             "pixel": self.pixel,
+            "signed_pixel": self.signed_pixel,
             "click": self.click,
+            "signed_click": self.signed_click,
             "click_url": self.click_url,
         }
 
     def _hit(
-        self, request: Request, segments: list[bytes], peer: bytes, kind: int, url: str | None
+        self,
+        request: Request,
+        segments: list[bytes],
+        peer: bytes,
+        kind: int,
+        url: str | None,
+        label: str = "",
+        part: str = "",
     ) -> bool:
         """Note a hit; False where the id was never issued. A HEAD is none."""
         email = parse_id(segments[3])
@@ -88,6 +108,8 @@ class Tracker:
                 user_agent_text(headers.get(b"user-agent", b"")),
                 source[0],
                 url,
+                label,
+                part,
             )
         )
         return True
@@ -106,32 +128,90 @@ class Tracker:
 
     def pixel(self, request: Request, segments: list[bytes], _query: bytes, peer: bytes) -> bytes:
         """Whatever the address, the same GIF."""
-        self._hit(request, segments, peer, OPEN, None)
+        if not self.addresses.signed:
+            self._hit(request, segments, peer, OPEN, None)
         return self.replies.prepared(request, PIXEL)
 
+    def signed_pixel(
+        self, request: Request, segments: list[bytes], _query: bytes, peer: bytes
+    ) -> bytes:
+        """Whatever the address, the same GIF; it counts where its signature is good."""
+        email, name = segments[3:5]
+        mac = name.removesuffix(b".gif")
+        if mac != name and self.addresses.is_pixel(segments[1], email, mac):
+            self._hit(request, segments, peer, OPEN, None)
+        else:
+            self.counters.bad_signatures += 1
+        return self.replies.prepared(request, SIGNED_PIXEL)
+
     def click(self, request: Request, segments: list[bytes], query: bytes, peer: bytes) -> bytes:
-        """A redirect to where the link says, counted."""
+        """A redirect to where the link says, counted; or a page that says where it leads."""
         url = canonical(query_value(query, "url"))
-        if not self._hit(request, segments, peer, CLICK, url):
-            raise Refused(404, "this link belongs to no email that was sent from here")
-        return self.replies.answer(
-            request, "click", 302, (*REDIRECT_HEADERS, ("Location", url)), b""
-        )
+        if segments[3].endswith(PREVIEW):
+            return self._preview(request, "click", url, ASKED)
+        sig = query_value(query, "sig")
+        signed = sig is not None and self._is_signed(segments, url, sig)
+        if self.addresses.signed and not signed:
+            return self._preview(request, "click", url, UNSIGNED)
+        if not self._leads_to(segments, url):
+            return self._preview(request, "click", url, ELSEWHERE)
+        if not self._hit(request, segments, peer, CLICK, url) and not signed:
+            raise Refused(404, NO_EMAIL)
+        return self._redirect(request, "click", url)
+
+    def signed_click(
+        self, request: Request, segments: list[bytes], _query: bytes, peer: bytes
+    ) -> bytes:
+        """A redirect to where the token says, also where nothing is known of the email."""
+        email, token = segments[3:5]
+        asked = token.endswith(PREVIEW)
+        link = self.addresses.read_link(segments[1], email, token.removesuffix(PREVIEW))
+        if link is None:
+            self.counters.bad_signatures += 1
+            raise Refused(404, "this link is not whole, or was not made here")
+        url = canonical(link.url)
+        if asked or url != link.url:
+            return self._preview(request, "signed_click", url, ASKED)
+        if not self._leads_to(segments, url):
+            return self._preview(request, "signed_click", url, ELSEWHERE)
+        self._hit(request, segments, peer, CLICK, url, link.label, link.part)
+        return self._redirect(request, "signed_click", url)
+
+    def _is_signed(self, segments: list[bytes], url: str, sig: str) -> bool:
+        email = parse_id(segments[3])
+        if self.addresses.is_click(segments[1], email, url, sig):
+            return True
+        self.counters.bad_signatures += 1
+        return False
+
+    def _leads_to(self, segments: list[bytes], url: str) -> bool:
+        """Whether links of the tenant may lead there; those of an unknown one may."""
+        tenant = self.tenants.by_name.get(segments[1])
+        return tenant is None or allows(tenant.policy.hosts, url)
+
+    def _redirect(self, request: Request, route: str, url: str) -> bytes:
+        return self.replies.answer(request, route, 302, (*REDIRECT_HEADERS, ("Location", url)), b"")
+
+    def _preview(self, request: Request, route: str, url: str, why: str) -> bytes:
+        """A page that names a target and leads nowhere by itself; nothing is counted."""
+        return self.replies.answer(request, route, 200, PAGE_HEADERS, preview(url, why))
 
     def click_url(
         self, request: Request, segments: list[bytes], query: bytes, _peer: bytes
     ) -> bytes:
-        """The tracked address of a link."""
-        from urllib.parse import quote
-
+        """The tracked addresses of a link."""
         url = canonical(query_value(query, "url"))
+        label, part = (read_name(query_value(query, name), name) for name in ("label", "part"))
         email = parse_id(segments[3])
         tenant = self.tenants.by_name.get(segments[1])
         if tenant is None or not 0 < email <= tenant.last_email:
             raise Refused(404, "there is no such email")
-        base = self.config.base_url
+        if not allows(tenant.policy.hosts, url):
+            raise Refused(400, f"links of {tenant.name} may not lead to this host", "url")
+        base, addresses = self.config.base_url, self.addresses
         members = {
-            "click_url": f"{base}/{tenant.name}/click/{email}?url={quote(url, safe='')}",
+            "click_url": base + addresses.click(tenant.name, email, url),
+            "signed_url": base + addresses.link(tenant.name, email, Link(url, label, part)),
             "original_url": url,
         }
         return self.replies.json(request, "click_url", 200, members)

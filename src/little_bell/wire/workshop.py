@@ -14,6 +14,7 @@ from little_bell.api.reads import Reads
 from little_bell.config import Config
 from little_bell.errors import Refused
 from little_bell.ops.logs import ERROR, Log
+from little_bell.ops.secret import Secret
 from little_bell.page import Page
 from little_bell.pages.views import Views
 from little_bell.store.reader import Reader
@@ -52,9 +53,10 @@ def give_way() -> None:
 class Workshop:
     """Owns the threads. What they made is in `made`; then `wakened` can be read."""
 
-    def __init__(self, config: Config, intake: Intake) -> None:
+    def __init__(self, config: Config, intake: Intake, secret: Secret) -> None:
         self.config = config
         self.intake = intake
+        self.secret = secret
         self.log = Log(config.log_level)
         self.logging = threading.Lock()
         self.local = threading.local()
@@ -80,10 +82,12 @@ class Workshop:
 
     def make(self, exchange: Exchange) -> None:
         """Have the answer to a whole request made."""
+        self.secret.look()  # the fast lane says where that is not possible
         (self.batches if exchange.batch else self.pages).submit(self._make, exchange)
 
     def make_batch_answer(self, offered: Offered, status: int, first: int) -> None:
         """Have it said what became of a batch."""
+        self.secret.look()
         self.pages.submit(
             lambda: self.tell(offered.exchange, *self.intake.answer(offered, status, first))
         )
@@ -145,7 +149,7 @@ class Workshop:
         handlers = getattr(self.local, "handlers", None)
         if handlers is None:
             handlers = self.local.handlers = (
-                Views(self.config, self._reader),
+                Views(self.config, self._reader, self.intake.addresses),
                 Reads(self.config, self._reader),
             )
         pages, reads = handlers

@@ -139,12 +139,12 @@ SELECT agent FROM agents WHERE tenant = ? AND user_agent = ?;
 INSERT INTO agents (tenant, agent, user_agent) VALUES (?, ?, ?);
 
 -- name: select_link
--- The number of a link target.
-SELECT link FROM links WHERE tenant = ? AND url = ? AND label = '' AND part = '';
+-- The number of a link.
+SELECT link FROM links WHERE tenant = ? AND url = ? AND label = ? AND part = ?;
 
 -- name: insert_link
--- A link target followed for the first time.
-INSERT INTO links (tenant, link, url) VALUES (?, ?, ?);
+-- A link followed for the first time.
+INSERT INTO links (tenant, link, url, label, part) VALUES (?, ?, ?, ?, ?);
 
 -- name: select_campaign
 -- The number of a campaign.
