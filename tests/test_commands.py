@@ -248,7 +248,9 @@ def test_backup_while_opens_go_on(seeded: Bell) -> None:
                 ran = run(bell.folder, "backup", f"copy{n}.db")
                 assert (ran.returncode, ran.stderr) == (0, "")
                 copy = bell.folder / f"copy{n}.db"
-                assert ran.stdout == f"copy{n}.db: {copy.stat().st_size:,} bytes\n"
+                said = ran.stdout.splitlines()
+                assert said[0] == f"copy{n}.db: {copy.stat().st_size:,} bytes"
+                assert said[1].startswith(f"copy{n}.db.secret: ")
                 agrees(copy)
                 [(events,)] = list(read_rows(copy, "SELECT count(*) FROM events"))
                 assert events >= before > 0 or n == 0
@@ -266,7 +268,7 @@ def test_a_backup_replaces_an_older_one_and_is_its_owners_alone(bell: Bell) -> N
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert list(read_rows(target, "SELECT count(*) FROM emails")) == [(6,)]
     names = {path.name for path in bell.folder.iterdir()}
-    assert names == {"copy.db", "data", "stdout.log", "stderr.log"}
+    assert names == {"copy.db", "copy.db.secret", "data", "stdout.log", "stderr.log"}
 
 
 def test_backup_overwrites_nothing_but_backups(bell: Bell) -> None:

@@ -153,15 +153,22 @@ def rebuild(config: Config, _values: dict[str, str], _argument: str) -> int:
 
 def backup(config: Config, _values: dict[str, str], target: str) -> int:
     """Write a consistent copy of the database, beside a running server or not."""
+    from little_bell.ops import rotation
     from little_bell.ops.backup import backup as run
 
-    size = run(existing(config), target, task)
+    path = existing(config)
+    rotation.refuse_foreign(target)
+    size = run(path, target, task)
     say(f"{target}: {size:,} bytes")
+    keys = rotation.save(config, target)
+    if keys:
+        say(f"{keys}: the keys that sign links; keep it as safe as the server's own")
     return 0
 
 
 def restore(config: Config, values: dict[str, str], source: str) -> int:
     """Put a backup in the place of the database."""
+    from little_bell.ops import rotation
     from little_bell.ops.backup import restore as run
 
     skip = values.get("--skip-ids", "0")
@@ -171,6 +178,9 @@ def restore(config: Config, values: dict[str, str], source: str) -> int:
     say(f"{config.database_url} is {source} now")
     if kept:
         say(f"what was there before is {kept}")
+    keys = rotation.bring_back(config, source)
+    if keys:
+        say(keys)
     if not known and not int(skip):
         say(
             "ids handed out since the backup are not known and may be handed out again: if mail "
@@ -224,6 +234,22 @@ def doctor(config: Config, _values: dict[str, str], _argument: str) -> int:
     return FAILED if found else 0
 
 
+def secret(config: Config, _values: dict[str, str], action: str) -> int:
+    """Replace the key that signs links, or forget those it replaced."""
+    from little_bell.ops import rotation
+    from little_bell.wire.control import call
+
+    if action == "rotate":
+        count = rotation.rotate(config, call)
+        say(f"a new key signs; keys before it that still verify: {count - 1}")
+    elif action == "drop":
+        gone = rotation.drop(config, call)
+        say(f"keys that are gone, and with them the mail they signed: {gone}")
+    else:
+        raise LittleBellError(f"unknown action {action!r}; known are rotate, drop")
+    return 0
+
+
 def existing(config: Config) -> str:
     """The database file. Raises LittleBellError where there is none."""
     if not os.path.exists(config.database_url):
@@ -246,6 +272,12 @@ COMMANDS = (
     Command("keys list", "[TENANT]", "print keys by their numbers and names", keys_list),
     Command("keys revoke", "TENANT NUMBER", "let a key open nothing any more", keys_revoke),
     Command("doctor", "", "say what stands open, and what closes it", doctor),
+    Command(
+        "secret",
+        "ACTION",
+        "rotate: a new key signs links, those before verify; drop: forget those",
+        secret,
+    ),
     Command("backup", "FILE", "write a consistent copy; opens go on", backup),
     Command(
         "restore",
