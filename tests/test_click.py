@@ -121,6 +121,13 @@ REFUSED = [
     " JavaScript://example.com/%0aalert(1)",
     "data:text/html,<script>alert(1)</script>",
     "vbscript:x",
+    # Browsers do not agree on these hosts, and the DNS has none of them.
+    "https://*.example.com/",
+    "https://a!b.example/",
+    'https://good.example"/',
+    "https://evil.example;good.example/",
+    "https://{a}.example/",
+    "https://a~b.example/",
     "ftp://example.com/",
     "file:///etc/passwd",
     "mailto:ada@example.com",

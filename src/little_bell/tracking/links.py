@@ -4,6 +4,12 @@ from little_bell.errors import Refused
 
 MAX_URL = 2048  # characters of the canonical form
 
+# Others are in no name of the DNS, and browsers do not agree on them (`*` is `%2A` in Chromium).
+HOST_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_")
+NO_HOST = "the url's host has other characters than letters, digits, dots, - and _"
+
+PARTS = ("href", "protocol", "username", "password", "hostname")  # that are looked at
+
 REDIRECT_HEADERS = (
     ("Cache-Control", "no-store"),
     ("Referrer-Policy", "no-referrer"),
@@ -46,7 +52,7 @@ def canonical(url: str | None) -> str:
 
     Read by a WHATWG parser (https://url.spec.whatwg.org/), as the browser that follows the
     redirect will read it. Raises Refused (400) for anything but absolute http and https URLs
-    without user or password.
+    without user or password, and with a host that may be a name of the DNS.
     """
     import ada_url
 
@@ -55,13 +61,16 @@ def canonical(url: str | None) -> str:
     if len(url) > 4 * MAX_URL:
         raise Refused(400, f"the url is longer than {MAX_URL} characters", "url")
     try:
-        parsed = ada_url.parse_url(url, ("href", "protocol", "username", "password"))
+        parsed = ada_url.parse_url(url, PARTS)
     except ValueError:
         raise Refused(400, "the url is not an absolute http or https URL", "url") from None
     if parsed["protocol"] not in ("http:", "https:"):
         raise Refused(400, "the url is not an absolute http or https URL", "url")
     if parsed["username"] or parsed["password"]:
         raise Refused(400, "the url holds a user name or password", "url")
+    host: str = parsed["hostname"]
+    if not HOST_CHARS.issuperset(host) and host[:1] != "[":
+        raise Refused(400, NO_HOST, "url")
     href: str = parsed["href"]
     if len(href) > MAX_URL:
         raise Refused(400, f"the url is longer than {MAX_URL} characters", "url")
