@@ -255,7 +255,7 @@ def bell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
 def ways(bell: Bell, soak: bool) -> list[Way]:
     """All ways of all targets: unsigned, by `click-url`, and signed as they are."""
     bell.create()
-    return follow(bell, [*KNOWN, *hostile(6000 if soak else 500)])
+    return follow(bell, [*KNOWN, *hostile(2000 if soak else 500)])
 
 
 def ask(bell: Bell, paths: list[str]) -> list[Answer]:

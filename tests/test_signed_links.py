@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import signatures
 from bell import Answer, Bell, events, exchange, fresh_tenant, raw_request, serving
+from little_bell.wire.answers import preview
 
 KEY = "a-key-that-signs-links-in-tests"
 TARGET = "https://example.com/page?a=1&b=%20#part"
@@ -311,6 +312,13 @@ def test_a_plus_shows_where_a_link_leads(bell: Bell) -> None:
         signed = click(tenant, email, url, sig(tenant, email, target)).replace("?", "+?")
         assert previews(bell.get(signed), target)
     assert events(bell, tenant) == []
+
+
+def test_a_target_stays_within_its_quotes() -> None:
+    """Canonical ones hold none; a parser of another day may let them through."""
+    page = preview('https://a.example/"onclick="x&<b>', "It leads to:").decode()
+    assert page.count("https://a.example/&quot;onclick=&quot;x&amp;&lt;b>") == 2
+    assert 'onclick="' not in page
 
 
 def test_a_plus_behind_what_is_refused(bell: Bell) -> None:
