@@ -36,7 +36,7 @@ def batch_of(tenant: str, emails: list[Email], piece: int, key: Once | None = No
     """A batch of these emails, so many in each step."""
     names = list(dict.fromkeys(name for _, name in emails if name is not None))
     rows: list[Row] = [
-        (subject, None, None, None if name is None else names.index(name))
+        (subject, None, None, None if name is None else names.index(name), 0)
         for subject, name in emails
     ]
     counts = [(name, sum(one == name for _, one in emails)) for name in names]

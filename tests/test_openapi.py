@@ -61,6 +61,7 @@ def bell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
         for agent in (BROWSER, "Mozilla/5.0", "curl/8.0", "", "something else"):
             bell.get("/acme/pixel/1.gif", User_Agent=agent)
             bell.get("/acme/click/1?url=https://example.com/", User_Agent=agent)
+            bell.get("/acme/pixel/1.gif", User_Agent=agent, Sec_GPC="1")
         bell.create("gone")
         bell.ask("DELETE", "/gone/emails/1")
         bell.get("/gone/pixel/1.gif")
@@ -350,7 +351,7 @@ def test_enums_are_those_of_the_code() -> None:
     agents = {rule.agent for rule in (*rules.RULES, rules.FALLBACK)} | {"generic"}
     assert event["kind"]["enum"] == kinds
     assert event["class"]["enum"] == list(rules.CLASSES)
-    assert set(event["agent"]["enum"]) == agents
+    assert set(event["agent"]["enum"]) == agents | {None}
     assert event["reasons"]["items"]["enum"] == [code for code, _ in rules.REASONS]
     assert event["client"]["enum"] == [*(code for code, _ in CLIENTS), None]
     assert event["device"]["enum"] == [*DEVICES, None]
@@ -463,6 +464,19 @@ ANSWERS: tuple[tuple[str, str, bytes | None, dict[str, str], int], ...] = (
     ("makeClickUrl", "GET /acme/click-url/1?url=http://x.example&label=%00", None, {}, 400),
     ("makeClickUrl", "GET /acme/click-url/1", None, {}, 400),
     ("makeClickUrl", "GET /acme/click-url/999?url=http://x.example", None, {}, 404),
+    ("readSettings", "GET /acme/settings", None, {}, 200),
+    ("readSettings", "GET /nobody/settings", None, {}, 404),
+    ("changeSettings", "PATCH /acme/settings", b'{"hosts": ["*.example.com"]}', {}, 200),
+    ("changeSettings", "PATCH /acme/settings", b'{"consent": "yes"}', {}, 400),
+    ("optOut", "POST /acme/optouts", b"recipient=bob@example.com", {}, 204),
+    ("optOut", "POST /acme/optouts", b'{"recipient": "eve@example.com"}', {}, 204),
+    ("optOut", "POST /acme/optouts", b"", {}, 400),
+    ("readOptOut", "GET /acme/optouts/bob@example.com", None, {}, 200),
+    ("readOptOut", "GET /acme/optouts/carol@example.com", None, {}, 200),
+    ("readOptOut", "GET /nobody/optouts/bob@example.com", None, {}, 404),
+    ("optIn", "DELETE /acme/optouts/bob@example.com", None, {}, 204),
+    ("optIn", "DELETE /_/optouts/bob@example.com", None, {}, 404),
+    ("readGpc", "GET /.well-known/gpc.json", None, {}, 200),
     ("readHealth", "GET /health", None, {}, 200),
     ("readMetrics", "GET /metrics", None, {}, 200),
     ("readMetrics", "GET /metrics", None, {"Accept": "application/json"}, 200),

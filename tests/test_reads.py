@@ -85,6 +85,7 @@ def test_emails(bell: Bell) -> None:
         "recipient": "Bob@example.com",
         "campaign": "spring",
         "metadata": {"a": "b"},
+        "consent": "full",
         "opened": True,
         "clicked": True,
         "opens": 0,

@@ -386,6 +386,7 @@ class Walk:
             "recipient": mail.recipient,
             "campaign": mail.campaign,
             "metadata": None,
+            "consent": "full",
             "opened": bool(members["opens"] or members["clicks"]),
             "clicked": bool(members["clicks"]),
             **members,

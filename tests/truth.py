@@ -40,6 +40,7 @@ AGENTS = (
 VERDICTS = {agent: verdict for agent, *verdict in AGENTS}
 
 WINDOW = 10_000  # ms of a burst
+HOUR = 3_600_000  # ms
 LOOK_BACK = 64  # clicks of its email that it looks back at (docs/DESIGN.md)
 
 Scope = tuple[str, object]  # tenant, campaign, link or client, and which
@@ -71,6 +72,7 @@ class Mail:
     subject: str | None = None
     recipient: str | None = None
     gone: bool = False
+    consent: int = 0  # full, aggregate, none: its own
     events: list[Event] = field(default_factory=list)
 
     def bursts(self) -> set[int]:
@@ -104,6 +106,26 @@ class Mail:
 
 
 @dataclass
+class Total:
+    """An open or a click of an email that may only be counted, and its campaign at that time."""
+
+    event: Event
+    campaign: str | None
+    age: int  # of the email, ms
+
+    def reasons(self, instant: int) -> set[str]:
+        """Those that follow from the circumstances: a burst does not."""
+        return {
+            *(["own"] if self.event.own else []),
+            *(["prefetch"] if self.event.prefetch else []),
+            *(["instant"] if self.event.kind == "click" and 0 <= self.age < instant else []),
+        }
+
+    def class_(self, instant: int) -> str:
+        return "machine" if self.reasons(instant) else str(VERDICTS[self.event.agent][0])
+
+
+@dataclass
 class Truth:
     """All emails of a tenant."""
 
@@ -111,6 +133,7 @@ class Truth:
     mails: dict[int, Mail] = field(default_factory=dict)
     campaigns: list[str] = field(default_factory=list)  # as they came
     links: list[str] = field(default_factory=list)
+    totals: list[Total] = field(default_factory=list)  # what names no email
 
     def add(self, mail: Mail) -> None:
         self.mails[mail.id] = mail
@@ -122,6 +145,15 @@ class Truth:
 
     def hit(self, email: int, event: Event) -> None:
         self.mails[email].events.append(event)
+        if event.url is not None and event.url not in self.links:
+            self.links.append(event.url)
+
+    def total(self, email: int, event: Event) -> None:
+        """A hit that may only be counted: of its time the hour is kept."""
+        mail = self.mails[email]
+        age = event.at - mail.created_at
+        event.at = event.at // HOUR * HOUR
+        self.totals.append(Total(event, mail.campaign, age))
         if event.url is not None and event.url not in self.links:
             self.links.append(event.url)
 
@@ -142,6 +174,13 @@ class Truth:
             for scope in scopes:
                 counted.setdefault(scope, []).append((at, column))
 
+        for one in self.totals:
+            event = one.event
+            machine = "machine_" if one.class_(self.instant) == "machine" else ""
+            scopes = [WHOLE, ("client", tuple(VERDICTS[event.agent][1:]))]
+            scopes += [("campaign", one.campaign)] if one.campaign else []
+            scopes += [("link", event.url)] if event.kind == "click" else []
+            add(scopes, event.at, f"{machine}{event.kind}s")
         for mail in self.mails.values():
             mine = [WHOLE] + ([("campaign", mail.campaign)] if mail.campaign else [])
             add(mine, mail.created_at, "sent")

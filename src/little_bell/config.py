@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from little_bell.errors import StartError
 from little_bell.tracking.client import Network, parse_network, parse_networks
+from little_bell.tracking.privacy import ADDRESSES, CONSENTS, GPC_CONSENTS
 from little_bell.tracking.signing import MOST_KEYS
 
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "off": 100}  # of log lines
@@ -174,6 +175,17 @@ def one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def place_in(words: tuple[str, ...]) -> Callable[[str], int]:
+    """A parser of one of some words, whose place is the value."""
+
+    def parse(text: str) -> int:
+        if text not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return words.index(text)
+
+    return parse
+
+
 def file_path(text: str) -> str:
     """The path of a file, made absolute; nothing where there is none."""
     if text.endswith("/") or not text.isprintable():
@@ -262,6 +274,28 @@ SETTINGS = (
         "any: all do",
     ),
     Setting("CORS_ORIGINS", "", origins, "origins whose pages may call the API; * for all"),
+    Setting(
+        "CONSENT",
+        "full",
+        place_in(CONSENTS),
+        "how much of opens and clicks is stored: full, aggregate (totals, no emails), none; "
+        "tenants and emails may be stricter",
+    ),
+    Setting(
+        "ADDRESSES",
+        "truncate",
+        place_in(ADDRESSES),
+        "how much of clients' addresses is stored: none, truncate (/24, /48), full",
+    ),
+    Setting(
+        "GPC",
+        "aggregate",
+        place_in(GPC_CONSENTS),
+        "how much is stored of requests with Sec-GPC: 1: ignore (as of any), aggregate, none",
+    ),
+    Setting(
+        "RETENTION_DAYS", "0", whole(0, 36_500), "days that events are kept; 0 keeps them for ever"
+    ),
     Setting("INSTANT_SECONDS", "2", seconds, "a click sooner after creation is a machine's"),
     Setting(
         "MAX_HITS_PER_EMAIL_HOUR",
@@ -325,6 +359,10 @@ class Config:
     metrics_token: str
     link_policy: str
     cors_origins: tuple[str, ...]
+    consent: int  # of tracking.privacy, as are the next two
+    addresses: int
+    gpc: int
+    retention_days: int
     instant_seconds: float
     max_hits_per_email_hour: int
     max_new_agents_per_hour: int

@@ -5,9 +5,11 @@ import json
 from little_bell.errors import Refused
 from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.email import Change, NewEmail, Once
+from little_bell.tracking.privacy import CONSENTS, FULL, trimmed
 
 # Characters. 998 is a header line's limit (RFC 5322 2.1.1), 320 the longest address's.
 MAX_TEXT = {"subject": 998, "recipient": 320, "campaign": 128}
+MEMBERS = (*MAX_TEXT, "metadata", "consent")
 MAX_METADATA = 50  # members
 MAX_NAME = 64
 MAX_VALUE = 1024
@@ -93,6 +95,7 @@ def described(
     recipient: str | None,
     campaign: str | None,
     metadata: str | None,
+    consent: int,
 ) -> dict[str, object]:
     """What answers say of an email's texts; `metadata` is JSON."""
     return {
@@ -101,11 +104,12 @@ def described(
         "recipient": recipient,
         "campaign": campaign,
         "metadata": None if metadata is None else json.loads(metadata),
+        "consent": CONSENTS[consent],
     }
 
 
 def read_texts(members: dict[str, object]) -> dict[str, str | None]:
-    """The members of an email, checked; only those that are given.
+    """The members of an email but for its consent, checked; only those that are given.
 
     Raises Refused (400) that names the field at fault.
     """
@@ -113,10 +117,12 @@ def read_texts(members: dict[str, object]) -> dict[str, str | None]:
     for name, value in members.items():
         if name in MAX_TEXT:
             texts[name] = None if value is None else clean(value, name, MAX_TEXT[name]) or None
+            if name == "recipient":  # as those who opt out are compared
+                texts[name] = trimmed(texts[name] or "") or None
         elif name == "metadata":
             texts[name] = None if value is None else read_metadata(value)
-        else:
-            known = ", ".join((*MAX_TEXT, "metadata"))
+        elif name != "consent":
+            known = ", ".join(MEMBERS)
             shown = clean(name[:MAX_NAME].replace("\0", " "), "name", MAX_NAME)
             raise Refused(400, f"unknown field {shown!r}; known are {known}", shown)
     return texts
@@ -126,7 +132,8 @@ def read_email(tenant: str, members: dict[str, object], once: Once | None = None
     """One new email from its members. Raises Refused (400) that names the field at fault."""
     texts = read_texts(members)
     subject, recipient, campaign = (texts.get(name) for name in MAX_TEXT)
-    return NewEmail(tenant, subject, recipient, campaign, texts.get("metadata"), once)
+    metadata, consent = texts.get("metadata"), read_consent(members)
+    return NewEmail(tenant, subject, recipient, campaign, metadata, once, consent)
 
 
 def parse_change(body: bytes) -> Change:
@@ -134,10 +141,26 @@ def parse_change(body: bytes) -> Change:
 
     Raises Refused (400).
     """
-    texts = read_texts(read_object(body))
-    if not texts:
-        raise Refused(400, f"nothing to change; known are {', '.join((*MAX_TEXT, 'metadata'))}")
-    return Change(frozenset(texts), *(texts.get(name) for name in (*MAX_TEXT, "metadata")))
+    members = read_object(body)
+    texts = read_texts(members)
+    if not members:
+        raise Refused(400, f"nothing to change; known are {', '.join(MEMBERS)}")
+    subject, recipient, campaign, metadata = (texts.get(name) for name in MEMBERS[:4])
+    consent = read_consent(members)
+    return Change(frozenset(members), subject, recipient, campaign, metadata, consent)
+
+
+def read_consent(members: dict[str, object]) -> int:
+    """How much of an email's hits may be stored; where nothing is said, all.
+
+    Raises Refused (400).
+    """
+    value = members.get("consent")
+    if value is None:
+        return FULL
+    if not isinstance(value, str) or value not in CONSENTS:
+        raise Refused(400, f"consent is none of {', '.join(CONSENTS)}", "consent")
+    return CONSENTS.index(value)
 
 
 def read_metadata(value: object) -> str | None:

@@ -38,6 +38,7 @@ EMAIL_COLUMNS = (
     "recipient",
     "campaign",
     "metadata",
+    "consent",
     "opened",
     "clicked",
     "opens",

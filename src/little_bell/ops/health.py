@@ -123,6 +123,12 @@ class Health:
                 "batch_size", "histogram", "Events and emails that shared a commit.", counters.batch
             ),
             Metric("events_total", "counter", "Hits by kind and class.", events),
+            Metric(
+                "events_withheld_total",
+                "counter",
+                "Hits of which nothing was stored, by reason.",
+                [({"reason": reason}, float(n)) for reason, n in counters.withheld.items()],
+            ),
             one(
                 "hits_unknown_id_total",
                 "counter",

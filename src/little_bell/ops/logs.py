@@ -105,6 +105,13 @@ class Log:
             f'"ip_address": "{address}"}}}}\n'
         )
 
+    def aggregate(self, stamp: str, message: str, tenant: str) -> None:
+        """The line of an open or a click that is stored without its email."""
+        self.lines.append(
+            f'{{"timestamp": "{stamp}", "level": "INFO", "message": "{message}", '
+            f'"fields": {{"tenant_id": "{tenant}"}}}}\n'
+        )
+
     def flush(self) -> None:
         """Hand over what can be handed over now; drop whole lines past HELD."""
         if self.lines:

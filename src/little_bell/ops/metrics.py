@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 PREFIX = "little_bell_"
 
+WITHHELD = ("consent", "gpc", "optout")  # why a hit was not stored
+
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
@@ -59,11 +61,13 @@ class Counters:
         "slow_starts",
         "tick",
         "unknown_ids",
+        "withheld",
     )
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, int], int] = {}  # (lane, route, status)
         self.events: dict[tuple[int, int], int] = {}  # (kind, class, or what became of it)
+        self.withheld = dict.fromkeys(WITHHELD, 0)  # hits that were not stored, by reason
         self.latency = Histogram(SECONDS)
         self.tick = Histogram(SECONDS)
         self.commit = Histogram(SECONDS)
@@ -76,6 +80,9 @@ class Counters:
         self.accepted = 0
         self.connections = 0
         self.slow_starts = 0
+
+    def withhold(self, reason: str) -> None:
+        self.withheld[reason] += 1
 
     def request(self, lane: str, route: str, status: int) -> None:
         key = (lane, route, status)

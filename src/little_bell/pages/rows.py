@@ -26,7 +26,7 @@ class EventRow(NamedTuple):
     seq: int
     at: int
     after: str  # how long after the email was registered
-    email: int
+    email: int | None
     kind: str
     class_: str | None
     reasons: tuple[str, ...]

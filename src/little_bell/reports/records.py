@@ -10,6 +10,7 @@ from little_bell.store.events import Event
 from little_bell.store.sums import Figures
 from little_bell.tracking.classify import classify_agent, classify_hit
 from little_bell.tracking.clients import client_names
+from little_bell.tracking.privacy import CONSENTS
 
 Record = dict[str, object]
 
@@ -74,6 +75,7 @@ def email_record(email: Email) -> Record:
         "recipient": email.recipient,
         "campaign": email.campaign,
         "metadata": None if email.metadata is None else json.loads(email.metadata),
+        "consent": CONSENTS[email.consent],
         "opened": email.opened,
         "clicked": email.clicks > 0,
         "opens": email.opens,

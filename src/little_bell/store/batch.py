@@ -12,7 +12,7 @@ from little_bell.errors import StoreError
 from little_bell.store import idempotency
 from little_bell.store.job import BYTES, ROWS, Job
 from little_bell.store.memory import Pending
-from little_bell.store.projection import CAMPAIGN, SENT, TENANT
+from little_bell.store.projection import CAMPAIGN, OPTED_OUT, SENT, TENANT
 from little_bell.store.statements import load
 from little_bell.store.transaction import Transaction
 from little_bell.tracking.email import Once
@@ -22,8 +22,8 @@ SQL = load("write.sql")
 SHARE = 25  # rows of a step, less the opens and clicks that wait for the same commit
 LEAST = 2  # rows of such a step: a batch goes on under any load
 
-# subject, recipient, metadata, and the position of the campaign in the plan's list
-Row = tuple[str | None, str | None, str | None, int | None]
+# subject, recipient, metadata, the position of the campaign in the plan's list, and the consent
+Row = tuple[str | None, str | None, str | None, int | None, int]
 
 
 class Plan(NamedTuple):
@@ -100,14 +100,16 @@ class Batch(Job):
             return
         if not 0 < len(self.piece) <= self.plan.emails - self.written:
             raise ValueError("the batch has not as many rows as it said")
-        waiting = len(transaction.events)
+        waiting = len(transaction.events) + len(transaction.aggregates.rows)
         self.part = min(len(self.piece), max(LEAST, SHARE - waiting) if waiting else ROWS)
         tenant, number = range_.tenant, range_.first + self.written
+        known = transaction.memory.tenants.by_id[tenant]
         emails, states = [], []
-        for subject, recipient, metadata, position in self.piece[: self.part]:
+        for subject, recipient, metadata, position, consent in self.piece[: self.part]:
             campaign = None if position is None else self.campaigns[position]
+            flags = OPTED_OUT if transaction.optouts.hold(known, recipient) else 0
             emails.append((tenant, number, subject, recipient, metadata))
-            states.append((tenant, number, self.at, campaign))
+            states.append((tenant, number, self.at, campaign, consent, flags))
             number += 1
         transaction.cursor.executemany(SQL["insert_email"], emails)
         transaction.cursor.executemany(SQL["insert_state"], states)

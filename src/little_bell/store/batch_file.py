@@ -25,7 +25,7 @@ def write_batch(file: BinaryIO, emails: Iterable[NewEmail]) -> tuple[int, dict[s
         if email.campaign is not None:
             position = positions.setdefault(email.campaign, len(positions))
             campaigns[email.campaign] = campaigns.get(email.campaign, 0) + 1
-        row = (email.subject, email.recipient, email.metadata, position)
+        row = (email.subject, email.recipient, email.metadata, position, email.consent)
         length = sum(len(text.encode("utf-8")) for text in row[:3] if isinstance(text, str))
         if piece and (len(piece) == ROWS or size + length > BYTES):
             write_line(file, piece)
@@ -64,4 +64,4 @@ def read_plan(file: BinaryIO, offset: int) -> tuple[Plan, str]:
 def read_pieces(file: BinaryIO) -> Iterator[list[Row]]:
     """The rows, piece by piece."""
     for line in file:
-        yield [(row[0], row[1], row[2], row[3]) for row in json.loads(line)]
+        yield [(row[0], row[1], row[2], row[3], row[4]) for row in json.loads(line)]

@@ -15,6 +15,7 @@ from little_bell.store.projection import (
 )
 from little_bell.store.statements import load
 from little_bell.tracking.classify import BURST, BURST_LINKS, BURST_LOOK_BACK, BURST_WINDOW
+from little_bell.tracking.client import same_source
 from little_bell.tracking.hit import Hit
 from little_bell.tracking.rules import MACHINE
 
@@ -122,7 +123,7 @@ class Clicks:
         same = [
             click
             for click in self._last_clicks(hit, state)
-            if abs(hit.at - click.at) <= BURST_WINDOW and click.address == hit.address
+            if abs(hit.at - click.at) <= BURST_WINDOW and same_source(click.address, hit.address)
         ]
         if len({link, *(click.link for click in same)}) < BURST_LINKS:
             return False

@@ -67,7 +67,7 @@ class Corrections(Job):
     def _state(self, transaction: Transaction, correction: Correction) -> None:
         cursor = transaction.cursor
         row = cursor.execute(WRITE["select_state"], correction.key).fetchone()
-        if row is None or list(row[2:]) != correction.stored or correction.right is None:
+        if row is None or list(row[3:]) != correction.stored or correction.right is None:
             self.moved += 1
         else:
             cursor.execute(WRITE["update_state"], (*correction.right, *correction.key))

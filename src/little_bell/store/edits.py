@@ -28,6 +28,7 @@ from little_bell.tracking.classify import BURST_LOOK_BACK
 from little_bell.tracking.email import Change
 from little_bell.tracking.hit import CLICK, OPEN
 from little_bell.tracking.links import MAX_URL
+from little_bell.tracking.privacy import FULL
 
 SQL = load("write.sql")
 
@@ -44,6 +45,8 @@ SWEPT = (  # tables of a tenant that goes, by what deletes some of their rows
     "delete_some_agents",
     "delete_some_campaigns",
     "delete_some_idempotency",
+    "delete_some_optouts",
+    "delete_some_blocks",
 )
 
 FEWER = {"delete_some_links": BYTES // MAX_URL}  # rows of long texts, at most
@@ -54,7 +57,7 @@ DONE, NOT_FOUND, BUSY, LATER = range(4)  # what became of an edit
 class Edit:
     """One change: of an email, to nothing where `change` is None; or of a tenant, which goes."""
 
-    __slots__ = ("change", "email", "outcome", "tenant", "texts")
+    __slots__ = ("change", "consent", "email", "outcome", "tenant", "texts")
 
     def __init__(self, tenant: str, email: int, change: Change | None) -> None:
         """`email` is 0 for the tenant as a whole."""
@@ -62,7 +65,8 @@ class Edit:
         self.email = email
         self.change = change
         self.outcome = NOT_FOUND
-        # subject, recipient, campaign, metadata: as they are now
+        self.consent = FULL  # as it is now, as are
+        # subject, recipient, campaign, metadata
         self.texts: tuple[str | None, str | None, str | None, str | None] = (None,) * 4
 
 
@@ -150,8 +154,13 @@ def change_email(
     subject = change.subject if "subject" in given else subject
     recipient = change.recipient if "recipient" in given else recipient
     metadata = change.metadata if "metadata" in given else metadata
-    if given - {"campaign"}:
+    if given - {"campaign", "consent"}:
         cursor.execute(SQL["update_email"], (subject, recipient, metadata, *key))
+    if "recipient" in given and tenant.salt is not None:
+        transaction.mark(key, transaction.optouts.hold(tenant, recipient))
+    if "consent" in given:
+        state.consent = change.consent
+        cursor.execute(SQL["update_consent"], (state.consent, *key))
     if "campaign" in given:
         name, campaign = change.campaign, None
         if name is not None:
@@ -164,6 +173,7 @@ def change_email(
         rows: list[Any] = cursor.execute(SQL["campaign_name"], named).fetchall()
         name = rows[0][0] if rows else None
     edit.texts = (subject, recipient, name, metadata)
+    edit.consent = state.consent
     return done
 
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from little_bell.store.names import NEWEST, campaign_id
 from little_bell.store.reader import Reader
+from little_bell.tracking.privacy import FULL
 
 LOOK_AT = 10_000  # emails that a page looks at, where it looks for some
 LOOK_UP = 2_000  # the same where they lie apart: by recipient, by activity
@@ -32,6 +33,7 @@ class Email(NamedTuple):
     last_click: int | None
     first_machine_click: int | None
     last_machine_click: int | None
+    consent: int = FULL  # of `tracking.privacy`: its own
 
     @property
     def opened(self) -> bool:

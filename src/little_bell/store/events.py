@@ -18,7 +18,7 @@ class Event(NamedTuple):
 
     seq: int
     at: int  # ms since the epoch, UTC
-    email: int
+    email: int | None  # None: of an email that may only be counted
     kind: str
     class_: str | None
     reasons: tuple[str, ...]

@@ -28,3 +28,22 @@ class Job:
     def failed(self, error: StoreError) -> None:
         """The last step was not written, or nobody knows; there will be no other."""
         raise NotImplementedError
+
+
+class Together(Job):
+    """The steps of several jobs, in one transaction."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self.jobs = jobs
+
+    def step(self, transaction: Transaction) -> None:
+        for job in self.jobs:
+            job.step(transaction)
+
+    def committed(self) -> None:
+        for job in self.jobs:
+            job.committed()
+
+    def failed(self, error: StoreError) -> None:
+        for job in self.jobs:
+            job.failed(error)

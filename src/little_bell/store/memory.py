@@ -50,6 +50,16 @@ class Unfinished(NamedTuple):
         return head is not None and seq <= head
 
 
+class Marking(NamedTuple):
+    """An opt-out, or one that is taken back, of a recipient with more emails than a step marks."""
+
+    tenant: int
+    recipient: bytes  # its fingerprint
+    going: int  # 1: marks are taken away
+    address: str
+    next_email: int  # from this one down
+
+
 class Limits(NamedTuple):
     """Bounds of what strangers can make the store keep."""
 
@@ -77,6 +87,7 @@ class Memory:
         )
         self.pending: Pending | None = None
         self.unfinished: dict[tuple[int, int], Unfinished] = {}  # by tenant and email
+        self.marking: dict[tuple[int, str], Marking] = {}  # by tenant and recipient, as compared
         self.verdicts: dict[str, Verdict] = {}
         # In two halves: once the newer one is full, the older one is forgotten.
         self.states: dict[tuple[int, int], EmailState] = {}

@@ -16,7 +16,9 @@ DAY = 96  # buckets
 # Columns of figures, in the order of the table.
 SENT, OPENS, MACHINE_OPENS, UNIQUE_OPENS, INFERRED, CLICKS, MACHINE_CLICKS, UNIQUE_CLICKS = range(8)
 
-DISORDERED = 1  # state flag: hits came out of the order of time
+# Flags of a state.
+DISORDERED = 1  # hits came out of the order of time
+OPTED_OUT = 2  # its recipient is left alone
 
 
 def earlier(known: int | None, at: int) -> int:
@@ -103,6 +105,7 @@ StateRow = tuple[
     int,
     int,
     int,
+    int,
     Time,
     Time,
     Time,
@@ -119,7 +122,7 @@ StateRow = tuple[
 def fresh_row(created_at: int, campaign: int | None) -> StateRow:
     """The state of an email of which nothing became yet."""
     nothing = (None, None, None, None, None, None, None, None)
-    return (created_at, campaign, 0, 0, 0, 0, 0, *nothing, None, None)
+    return (created_at, campaign, 0, 0, 0, 0, 0, 0, *nothing, None, None)
 
 
 class EmailState:
@@ -128,6 +131,7 @@ class EmailState:
     __slots__ = (
         "campaign",
         "clicks",
+        "consent",
         "created_at",
         "email",
         "first_click",
@@ -154,6 +158,7 @@ class EmailState:
         (
             self.created_at,
             self.campaign,
+            self.consent,
             self.flags,
             self.opens,
             self.machine_opens,
@@ -248,6 +253,27 @@ def column_of(kind: int, class_: int) -> int:
     if kind == OPEN:
         return MACHINE_OPENS if class_ == MACHINE else OPENS
     return MACHINE_CLICKS if class_ == MACHINE else CLICKS
+
+
+def project_aggregate(
+    tenant: int,
+    kind: int,
+    class_: int,
+    client: int | None,
+    link: int | None,
+    at: int,
+    campaign: int | None,
+    figures: Figures,
+) -> None:
+    """Some email was opened, or a link of it followed: it counts in totals, never in uniques."""
+    column = column_of(kind, class_)
+    figures.add(tenant, TENANT, 0, at, column)
+    if campaign is not None:
+        figures.add(tenant, CAMPAIGN, campaign, at, column)
+    if client is not None:
+        figures.add(tenant, CLIENT, client, at, column)
+    if link is not None:
+        figures.add(tenant, LINK, link, at, column)
 
 
 def project_open(

@@ -16,12 +16,14 @@ from little_bell.store.projection import (
     CAMPAIGN,
     DAY,
     LINK,
+    OPTED_OUT,
     UNIQUE_CLICKS,
     EmailLink,
     EmailState,
     Figures,
     column_of,
     fresh_row,
+    project_aggregate,
     project_click,
     project_open,
     project_sent,
@@ -80,6 +82,7 @@ class Recount:
         for tenant, scope, id_, bucket, *values in self._rows("unscoped_balances"):
             self.figures.changes[tenant, scope, id_, bucket] = values
         yield from self._emails()
+        self._aggregates()
         yield from self._buckets()
         self._look_around()
 
@@ -105,6 +108,7 @@ class Recount:
             told = [Line(*one[2:]) for one in events.of((tenant, email))]
             stored = {link: values for _, _, link, *values in links.of((tenant, email))}
             state = EmailState(tenant, email, fresh_row(values[0], values[1]))
+            state.flags = values[2] & OPTED_OUT  # the log does not tell
             if not any(one.tenant == tenant and one.first <= email <= one.last for one in pending):
                 project_sent(state, self.figures)
             judged = told if self.review is None else self.review.judge(tenant, told)
@@ -140,10 +144,19 @@ class Recount:
                 state.head_click = line.seq
             if moving is not None and moving.holds(line.kind, line.seq):
                 self._still_there(state, line, moving.campaign)
-            self.events += 1
-            if self.progress is not None and self.events % PROGRESS == 0:
-                self.progress(self.events, self.total)
+            self._counted()
         return pairs
+
+    def _counted(self) -> None:
+        self.events += 1
+        if self.progress is not None and self.events % PROGRESS == 0:
+            self.progress(self.events, self.total)
+
+    def _aggregates(self) -> None:
+        """Count the events that name no email. Nobody can judge them again."""
+        for tenant, kind, class_, client, link, at, campaign in self._rows("unscoped_aggregates"):
+            project_aggregate(tenant, kind, class_, client, link, at, campaign, self.figures)
+            self._counted()
 
     def _still_there(self, state: EmailState, line: Line, campaign: int | None) -> None:
         """An event that counts for the campaign its email was in before."""

@@ -19,6 +19,7 @@ from little_bell.tracking.classify import (
     classify_agent,
     classify_hit,
 )
+from little_bell.tracking.client import same_source
 from little_bell.tracking.hit import CLICK
 from little_bell.tracking.rules import MACHINE, VERSION
 
@@ -37,7 +38,7 @@ class Line(NamedTuple):
     rules: int
     flags: int
     agent: int
-    address: bytes
+    address: bytes | None
 
     def judgement(self) -> list[Any]:
         """What the rules said, in the order of `judge_event`."""
@@ -90,7 +91,7 @@ def find_bursts(clicks: list[Line]) -> set[int]:
         same = [
             one
             for one in clicks[max(0, position - BURST_LOOK_BACK) : position]
-            if abs(click.at - one.at) <= BURST_WINDOW and one.address == click.address
+            if abs(click.at - one.at) <= BURST_WINDOW and same_source(one.address, click.address)
         ]
         if len({click.link, *(one.link for one in same)}) >= BURST_LINKS:
             found.update((click.seq, *(one.seq for one in same)))

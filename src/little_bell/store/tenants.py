@@ -45,6 +45,7 @@ class Tenant:
         "last_seq",
         "name",
         "policy",
+        "salt",
     )
 
     def __init__(
@@ -65,6 +66,7 @@ class Tenant:
         self.last_link = last_link
         self.last_campaign = last_campaign
         self.policy = NO_POLICY
+        self.salt: bytes | None = None  # None: nobody ever opted out
 
     def numbers(self) -> Numbers:
         """The counters, in the order of `update_tenant`."""

@@ -3,10 +3,13 @@
 import apsw
 
 from little_bell.store import idempotency
+from little_bell.store.aggregates import Aggregates
 from little_bell.store.clicks import Click, Clicks
 from little_bell.store.dictionary import HOUR, OTHER
 from little_bell.store.memory import HOT, TENANT_GOING, Memory, Unfinished
+from little_bell.store.optouts import OptOuts
 from little_bell.store.projection import (
+    OPTED_OUT,
     EmailState,
     Figures,
     StateRow,
@@ -16,10 +19,11 @@ from little_bell.store.projection import (
     project_sent,
 )
 from little_bell.store.statements import load
-from little_bell.store.tenants import Numbers, Tenant
+from little_bell.store.tenants import Numbers, Policy, Tenant
 from little_bell.tracking.classify import BURST, INSTANT, classify_hit, is_instant
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import CAPPED, OPEN, Hit
+from little_bell.tracking.privacy import FULL, NONE
 from little_bell.tracking.rules import MACHINE, VERSION
 
 SQL = load("write.sql")
@@ -27,12 +31,17 @@ SQL = load("write.sql")
 # What became of a hit, beside the classes of the rules.
 GONE = -1  # its email was deleted
 OVER_CAP = -2  # its email had too many hits this hour
+WITHHELD = -3  # it may not be stored: by its email's or its tenant's consent,
+LEFT_ALONE = -4  # or because its recipient opted out
+
+AGGREGATED = 8  # added to the class of one that is stored without its email
 
 
 class Transaction:
     """Reads what it needs, keeps what changes, writes it with `flush`; `undo` forgets it."""
 
     __slots__ = (
+        "aggregates",
         "at",
         "balances",
         "clicked",
@@ -43,8 +52,10 @@ class Transaction:
         "figures",
         "grown",
         "memory",
+        "optouts",
         "pending",
         "replaced",
+        "settled",
         "snapshots",
         "states",
         "states_read",
@@ -58,6 +69,8 @@ class Transaction:
         self.memory = memory
         self.pending = memory.pending  # what it is once this is committed
         self.unfinished = memory.unfinished  # the same; another dict where it changes
+        self.optouts = OptOuts(cursor, memory)
+        self.settled: list[tuple[Tenant, Policy, bytes | None]] = []  # policy and salt, before
         self.snapshots: dict[int, Numbers] = {}  # of tenants, before
         self.replaced: list[tuple[Tenant, Tenant]] = []  # tenants that went: the old and the new
         self.created: list[Tenant] = []
@@ -66,6 +79,7 @@ class Transaction:
         self.clicked: set[tuple[int, int]] = set()  # of states: also by clicks
         self.events: list[tuple[object, ...]] = []
         self.figures = Figures()
+        self.aggregates = Aggregates(cursor, memory, self.figures)
         self.balances = Figures()  # of what leaves the log
         self.clicks = Clicks(cursor, memory, self.figures, self.events)
         self.grown: dict[tuple[int, int], int] = {}  # (seq, tenant) of capped rows: hits more
@@ -73,6 +87,9 @@ class Transaction:
     def undo(self) -> None:
         """It was rolled back: what is kept in memory is as it was before."""
         memory = self.memory
+        for settled, policy, salt in reversed(self.settled):
+            settled.policy, settled.salt = policy, salt
+        self.aggregates.undo()
         for old, new in reversed(self.replaced):
             memory.tenants.discard(new)
             memory.tenants.add(old)
@@ -112,11 +129,32 @@ class Transaction:
             SQL["insert_email"],
             (tenant.id, number, email.subject, email.recipient, email.metadata),
         )
-        self.cursor.execute(SQL["insert_state"], (tenant.id, number, at, campaign))
+        flags = OPTED_OUT if self.optouts.hold(tenant, email.recipient) else 0
+        self.cursor.execute(
+            SQL["insert_state"], (tenant.id, number, at, campaign, email.consent, flags)
+        )
         project_sent(EmailState(tenant.id, number, fresh_row(at, campaign)), self.figures)
         if email.once is not None:
             idempotency.keep(self.cursor, tenant.id, email.once, number, 1, at)
         return tenant.id, number
+
+    # Who is left alone
+
+    def settle(self, tenant: Tenant) -> Tenant:
+        """A tenant whose policy or salt is about to change."""
+        self.settled.append((tenant, tenant.policy, tenant.salt))
+        return tenant
+
+    def mark(self, key: tuple[int, int], opted_out: bool) -> None:
+        """Let an email know that its recipient is left alone, or is not any more."""
+        name = "mark_opted_out" if opted_out else "unmark_opted_out"
+        self.cursor.execute(SQL[name], key)
+        self.states_read.pop(key, None)
+        state = self.states.get(key)
+        if state is None:
+            self.memory.forget(key)
+        else:  # what was hit in this very tick is still to be written
+            state.flags = state.flags | OPTED_OUT if opted_out else state.flags & ~OPTED_OUT
 
     # Hits
 
@@ -125,35 +163,48 @@ class Transaction:
         keys = self.memory.unknown({(hit.tenant, hit.email) for hit in hits})
         if keys:
             for row in self.cursor.executemany(SQL["select_states"], sorted(keys)):
-                self.states_read[row[17], row[18]] = row[:17]
+                self.states_read[row[18], row[19]] = row[:18]
 
     def state(self, tenant: int, email: int) -> EmailState | None:
         """What became of an email so far; None where it is gone."""
         key = (tenant, email)
         state = self.states.get(key)
         if state is None:
-            state = self.memory.state(key)
-            if state is None:
-                row = self.states_read.pop(key, None)
-                if row is None:
-                    row = self.cursor.execute(SQL["select_state"], key).fetchone()
-                if row is None:
-                    return None
-                state = EmailState(tenant, email, row)
-            self.states[key] = state
+            state = self._look(key)
+            if state is not None:
+                self.states[key] = state
+        return state
+
+    def _look(self, key: tuple[int, int]) -> EmailState | None:
+        """The state of an email that did not change yet, and perhaps will not."""
+        state = self.memory.state(key)
+        if state is None:
+            row = self.states_read.get(key)
+            if row is None:
+                row = self.cursor.execute(SQL["select_state"], key).fetchone()
+            if row is None:
+                return None
+            state = EmailState(*key, row)
         return state
 
     def hit(self, hit: Hit) -> int:
-        """Add an open or a click; returns its class, GONE or OVER_CAP."""
+        """Add an open or a click; returns its class, and AGGREGATED with it where its email is not
+        stored; or why nothing is."""
         pending = self.pending
         if pending and pending.holds(hit.tenant, hit.email):
             return GONE
         if hit.tenant not in self.memory.tenants.by_id:
             return GONE
-        state = self.state(hit.tenant, hit.email)
+        key = (hit.tenant, hit.email)
+        state = self.states.get(key) or self._look(key)
         if state is None:
             return GONE
         tenant = self.tenant(hit.tenant)
+        if hit.consent or state.consent or state.flags & OPTED_OUT or self.optouts.marking:
+            less = self._less(tenant, hit, state)
+            if less is not None:
+                return less
+        self.states[key] = state
         total = state.opens + state.machine_opens + state.clicks + state.machine_clicks
         if total >= self.memory.limits.hits_per_email_hour and self._over_cap(tenant, hit):
             return OVER_CAP
@@ -177,7 +228,7 @@ class Transaction:
                 class_, reasons = MACHINE, reasons | INSTANT
             if self.clicks.burst(hit, state, link):
                 class_, reasons = MACHINE, reasons | BURST
-            self.clicked.add((hit.tenant, hit.email))
+            self.clicked.add(key)
             prev = state.head_click
             pair = self.clicks.pair(hit.tenant, hit.email, link)
             ordered, before = state.flags, state.last_click
@@ -209,10 +260,24 @@ class Transaction:
         )
         return class_
 
-    def _over_cap(self, tenant: Tenant, hit: Hit) -> bool:
+    def _less(self, tenant: Tenant, hit: Hit, state: EmailState) -> int | None:
+        """What became of a hit of which not all may be stored; None where it may."""
+        if self.optouts.hold_that_of(state):
+            return LEFT_ALONE
+        consent = max(hit.consent, state.consent)
+        if consent == FULL:
+            return None
+        if consent == NONE:
+            return WITHHELD
+        self.aggregates.emails.add((hit.tenant, hit.email))
+        if self._over_cap(tenant, hit, quiet=True):
+            return OVER_CAP
+        return self.aggregates.add(tenant, hit, state) | AGGREGATED
+
+    def _over_cap(self, tenant: Tenant, hit: Hit, quiet: bool = False) -> bool:
         """Whether an email that had many hits already has had its share of this hour.
 
-        Counted in memory, so a restart grants a new share.
+        Counted in memory, so a restart grants a new share. `quiet`: no row tells of it.
         """
         key = (hit.tenant, hit.email)
         now = hit.at // HOUR
@@ -221,7 +286,9 @@ class Transaction:
             hour, count, capped = now, 0, 0
         count += 1
         over = count > self.memory.limits.hits_per_email_hour
-        if over and capped:
+        if over and quiet:
+            pass
+        elif over and capped:
             self.grown[capped, hit.tenant] = self.grown.get((capped, hit.tenant), 0) + 1
         elif over:
             tenant.last_seq = capped = tenant.last_seq + 1
@@ -238,7 +305,7 @@ class Transaction:
         """Let a tenant begin anew, under another number, with no id handed out twice. What is
         stored under the old number is found by nobody any more, and swept later."""
         new = Tenant(self.memory.tenants.last + 1, old.name, *old.numbers())
-        new.policy = old.policy
+        new.policy, new.salt = old.policy, old.salt
         self.cursor.execute(SQL["renumber_tenant"], (new.id, old.id))
         self.cursor.execute(SQL["renumber_keys"], (new.id, old.id))  # its name stays closed
         # Emails of this very tick have ids too: `flush` knows the old number alone.
@@ -263,6 +330,7 @@ class Transaction:
     def forget(self, key: tuple[int, int]) -> None:
         """An email is gone."""
         self.states.pop(key, None)
+        self.states_read.pop(key, None)
         self.clicked.discard(key)
         self.memory.forget(key)
         self.memory.hot.pop(key, None)
@@ -304,6 +372,7 @@ class Transaction:
     def flush(self) -> None:
         """Write everything that was gathered."""
         self.clicks.flush_events()
+        self.aggregates.flush()
         self.flush_states()
         for (seq, tenant), n in self.grown.items():
             self.cursor.execute(SQL["grow_cap"], (n, tenant, seq))

@@ -9,12 +9,13 @@ from little_bell.errors import DataError, StartError, StoreError
 from little_bell.store.database import MIGRATIONS, migrate, open_writer, store_error
 from little_bell.store.idempotency import Created, find
 from little_bell.store.job import Job
-from little_bell.store.memory import Limits, Memory, Pending, Unfinished
+from little_bell.store.memory import Limits, Marking, Memory, Pending, Unfinished
 from little_bell.store.statements import load
-from little_bell.store.tenants import Numbers, Policy, Tenant, read_hosts
+from little_bell.store.tenants import NO_POLICY, Numbers, Policy, Tenant, read_hosts
 from little_bell.store.transaction import Transaction
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import Hit
+from little_bell.tracking.privacy import fingerprint, normal
 from little_bell.tracking.rules import VERSION
 
 SQL = load("write.sql")
@@ -89,16 +90,20 @@ class Writer:
         # A tenant that went in a transaction of which nobody knew whether it was committed.
         for gone in tenants.by_id.keys() - {id_ for id_, *_ in found}:
             tenants.discard(tenants.by_id[gone])
-        for id_, name, consent, addresses, gpc, retention, hosts, *numbers in found:
+        for id_, name, salt, consent, addresses, gpc, retention, hosts, *numbers in found:
             known = tenants.by_id.get(id_)
             if known is None:
                 known = Tenant(id_, name, *numbers)
                 tenants.add(known)
             else:
                 known.restore((numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]))
-            known.policy = Policy(consent, addresses, gpc, retention, read_hosts(hosts))
+            policy = Policy(consent, addresses, gpc, retention, read_hosts(hosts))
+            known.policy = NO_POLICY if policy == NO_POLICY else policy
+            known.salt = salt
         keys: list[Any] = self.cursor.execute(SQL["unscoped_keys"]).fetchall()
         self.memory.keys.load(keys)
+        marking = [Marking(*row) for row in self.cursor.execute(SQL["unscoped_marking"])]
+        self.memory.marking = {(one.tenant, normal(one.address)): one for one in marking}
 
     def write(
         self, at: int, emails: list[NewEmail], hits: list[Hit], job: Job | None = None
@@ -133,6 +138,7 @@ class Writer:
         self.memory.committed(transaction.states)
         self.memory.pending = transaction.pending
         self.memory.unfinished = transaction.unfinished
+        self.memory.marking = transaction.optouts.marking
         if job is not None:
             job.committed()
         return written
@@ -157,6 +163,17 @@ class Writer:
             return find(self.cursor, known.id, key, now)
         except apsw.Error as error:
             raise store_error(error) from error
+
+    def opted_out(self, tenant: Tenant, recipient: str) -> int | None:
+        """When a recipient opted out (ms); None where it did not. Raises StoreError."""
+        if tenant.salt is None:
+            return None
+        key = (tenant.id, fingerprint(tenant.salt, recipient))
+        try:
+            row = self.cursor.execute(SQL["select_optout"], key).fetchone()
+        except apsw.Error as error:
+            raise store_error(error) from error
+        return None if row is None else int(row[0])
 
     def _attempt(self, transaction: Transaction, written: Written) -> Attempt | None:
         """By what the transaction would be known; None where it only made a cap's row grow."""

@@ -115,6 +115,13 @@ def truncate(address: bytes) -> bytes:
     return address[:3] if len(address) == 4 else address[:6]
 
 
+def same_source(one: bytes | None, other: bytes | None) -> bool:
+    """Whether two stored addresses are of one network; those that were not stored are."""
+    if one == other:
+        return True
+    return one is not None and other is not None and truncate(one) == truncate(other)
+
+
 @lru_cache(1024)
 def show(stored: bytes | None) -> str:
     """A stored address as text, the cut part as zeros: `192.168.1.0`, `2001:db8:1::`; nothing

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from little_bell.tracking.privacy import FULL
+
 
 class Once(NamedTuple):
     """An Idempotency-Key, and what came with it. Hashes, of 16 bytes each."""
@@ -19,6 +21,7 @@ class NewEmail(NamedTuple):
     campaign: str | None
     metadata: str | None  # a JSON object of strings, as text
     once: Once | None = None
+    consent: int = FULL  # of `tracking.privacy`; FULL says nothing: the tenant's may be stricter
 
 
 class Change(NamedTuple):
@@ -29,3 +32,4 @@ class Change(NamedTuple):
     recipient: str | None = None
     campaign: str | None = None
     metadata: str | None = None
+    consent: int = FULL

@@ -16,6 +16,7 @@ DNT = 4  # DNT: 1
 RELAY = 8  # the full address was in a range of Apple's Private Relay
 SCANNER = 16  # the full address was in a range of a known link scanner
 OWN = 32  # the full address was one of the sender's own
+JUDGED = PREFETCH | RELAY | SCANNER | OWN  # those that a class follows from
 
 PREFETCH_HEADERS = (b"sec-purpose", b"purpose", b"x-purpose", b"x-moz")
 SIGNALS = frozenset((*PREFETCH_HEADERS, b"sec-gpc", b"dnt"))

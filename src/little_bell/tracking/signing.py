@@ -52,6 +52,12 @@ class Keyring:
         return any(same(_mac(key, message), mac) for key in self.keys)
 
 
+def digest(data: bytes) -> bytes:
+    """SHA-256 (FIPS 180-4), without OpenSSL."""
+    found: bytes = sha256(data).digest()
+    return found
+
+
 def _prepare(key: bytes) -> tuple[Any, Any]:
     """The inner and outer hash with the key in it already."""
     if len(key) > BLOCK:

@@ -13,9 +13,11 @@ from little_bell.store.job import Job
 from little_bell.store.recorder import Recorder
 from little_bell.tracking.email import NewEmail, Once
 from little_bell.wire.handover import Arrival
+from little_bell.wire.policies import Policies
 
 if TYPE_CHECKING:
     from little_bell.store.edits import Finish
+    from little_bell.store.wishes import Marks
 
 WAITING = 16  # batches; more are refused
 UNDER_WAY = "a request with this Idempotency-Key is under way"
@@ -47,9 +49,11 @@ class Bulk:
         log: Log,
         tell: Tell,
         emails: Sequence[NewEmail],
+        policies: Policies,
     ) -> None:
         """`emails` are those of the tick under way, whose keys are in no file yet."""
         self.emails = emails
+        self.policies = policies
         self.recorder = recorder
         self.checkpointer = checkpointer
         self.memory = recorder.writer.memory
@@ -58,7 +62,7 @@ class Bulk:
         self.queue: deque[Entry] = deque()
         self.sweep: Sweep | None = None
         self.sweep_at = 0.0  # monotonic
-        self.finish: Finish | None = None  # what an edit left (see `store.edits`)
+        self.finish: Finish | Marks | None = None  # what an edit or an opt-out left
         self.finish_at = 0.0  # monotonic
 
     # What arrives
@@ -130,14 +134,19 @@ class Bulk:
             if self.sweep is None or self.sweep.pending != pending:
                 self.sweep = Sweep(pending)
             return self.sweep
-        if self.memory.unfinished and now >= self.finish_at:
+        if (self.memory.unfinished or self.memory.marking) and now >= self.finish_at:
             return self._finish()
         return self.queue[0].batch if self.queue else None
 
     def _finish(self) -> Job:
-        from little_bell.store.edits import Finish
+        if self.memory.marking:
+            from little_bell.store.wishes import Marks
 
-        self.finish = Finish(next(iter(self.memory.unfinished.values())))
+            self.finish = Marks()
+        else:
+            from little_bell.store.edits import Finish
+
+            self.finish = Finish(next(iter(self.memory.unfinished.values())))
         return self.finish
 
     def settle(self, now: float) -> None:
@@ -163,13 +172,14 @@ class Bulk:
 
     def _log(self, entry: Entry) -> None:
         plan = entry.batch.plan
+        tenant = self.memory.tenants.by_name.get(plan.tenant.encode("ascii"))
         self.log.write(
             INFO,
             "Emails created",
             tenant_id=plan.tenant,
             email_id=entry.batch.first,
             emails=plan.emails,
-            ip_address=entry.address,
+            ip_address=self.policies.shown(entry.address, tenant),
         )
 
     def abandon(self) -> None:

@@ -11,7 +11,9 @@ from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.metrics import Counters
 from little_bell.ops.secret import Secret
 from little_bell.store.checkpoint import Checkpointer
+from little_bell.store.job import Together
 from little_bell.store.recorder import Recorder
+from little_bell.store.transaction import AGGREGATED, LEFT_ALONE, WITHHELD
 from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.client import show
 from little_bell.tracking.email import NewEmail
@@ -24,12 +26,15 @@ from little_bell.wire.handover import MAX_BODY
 from little_bell.wire.http import Request
 from little_bell.wire.login import Login
 from little_bell.wire.operations import Operations
+from little_bell.wire.policies import Policies
+from little_bell.wire.privacy import Privacy
 from little_bell.wire.register import Handler, Register
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import CONTROL_ROUTES, EITHER, ROUTES, SLOW, Router
 from little_bell.wire.tracker import Tracker
 
 MESSAGES = ("Email opened", "Link clicked")  # by kind
+REASONS = {WITHHELD: "consent", LEFT_ALONE: "optout"}  # why a hit was not stored
 
 
 Outcome = bytes | Later | None
@@ -70,14 +75,16 @@ class FastLane:
         self.tracker = Tracker(config, self.replies, self.counters, self.tenants, addresses)
         self.hits = self.tracker.hits
         self.emails: list[NewEmail] = []
-        self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails)
+        self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails, Policies(config))
         self.register = Register(config, self.replies, log, self.bulk, self.emails, addresses)
+        self.privacy = Privacy(config, recorder, self.replies, log)
         operations = Operations(config, self.health_report, checkpointer, self.replies, secret)
         self.handlers: dict[str, Handler] = {
             "tenant": self.tenant,
             **self.tracker.handlers,
             **self.register.handlers,
             **self.login.handlers,
+            **self.privacy.handlers,
             **operations.handlers,
         }
 
@@ -142,6 +149,9 @@ class FastLane:
         hits, emails = self.hits, self.emails
         now = monotonic()
         job = self.register.job(now)
+        wishes = self.privacy.wishes()
+        if wishes is not None:  # they go with whatever else there is to do
+            job = wishes if job is None else Together([wishes, job])
         if hits or emails or job is not None:
             started = perf_counter()
             durable, written = self.recorder.record(self.now_ms, emails, hits, now, job)
@@ -153,6 +163,7 @@ class FastLane:
             else:
                 counters.answers_not_durable += len(hits)
             self.register.settle(durable, written)
+            self.privacy.settle()
             self.forget_tick()
             if not self.warm:
                 self.warm = True
@@ -167,6 +178,7 @@ class FastLane:
         """The next tick begins with nothing."""
         self.hits.clear()
         self.register.forget_tick()
+        self.privacy.forget_tick()
 
     def look_at_secret(self) -> None:
         """Follow the file of the keys; once a second or so."""
@@ -188,13 +200,21 @@ class FastLane:
         by_id = self.tenants.by_id
         log = self.log if self.log.level <= INFO else None
         stamp = self.log.stamp(self.now)
-        for hit, class_ in judged:
+        for hit, became in judged:
+            if became in REASONS:
+                self.counters.withhold(REASONS[became])
+                continue
+            aggregated = became >= AGGREGATED
+            class_ = became - AGGREGATED if aggregated else became
             key = (hit.kind, class_)
             events[key] = events.get(key, 0) + 1
             tenant = by_id.get(hit.tenant)  # none where it was deleted in this very tick
             if log is not None and class_ >= 0 and tenant is not None:
                 message = MESSAGES[hit.kind]
-                log.event(stamp, message, tenant.name, hit.email, show(hit.address))
+                if aggregated:
+                    log.aggregate(stamp, message, tenant.name)
+                else:
+                    log.event(stamp, message, tenant.name, hit.email, show(hit.address))
 
     def tenant(self, request: Request, segments: list[bytes], _query: bytes, _peer: bytes) -> bytes:
         """A tenant's short address leads to its dashboard."""

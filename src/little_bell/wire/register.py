@@ -11,13 +11,13 @@ from little_bell.store.job import Job
 from little_bell.store.recorder import REFUSED
 from little_bell.store.writer import Written
 from little_bell.tracking.addresses import Addresses
-from little_bell.tracking.client import client_address, show, truncate
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import parse_id
 from little_bell.wire.bulk import Bulk
 from little_bell.wire.connection import Later
 from little_bell.wire.http import Request
 from little_bell.wire.origin import FOREIGN, asked_by
+from little_bell.wire.policies import Policies
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import BY_NAME
 
@@ -103,6 +103,7 @@ class Register:
         self.bulk = bulk
         self.emails = emails
         self.addresses = addresses
+        self.policies = Policies(config)
         self.now_ms = 0
         self.now = 0.0
         self.creations: list[Creation] = []
@@ -199,14 +200,16 @@ class Register:
         return segments[1].decode("ascii")
 
     def _create(self, request: Request, route: str, email: NewEmail, peer: bytes) -> Creation:
-        creation = Creation(request, route, email.tenant, self._address(request, peer))
+        address = self._address(request, peer, email.tenant)
+        creation = Creation(request, route, email.tenant, address)
         self.emails.append(email)
         self.creations.append(creation)
         return creation
 
-    def _address(self, request: Request, peer: bytes) -> str:
+    def _address(self, request: Request, peer: bytes, tenant: str) -> str:
         """Where a request came from, as the log says it."""
-        return show(truncate(client_address(peer, request.headers, self.config.trusted_proxies)))
+        known = self.bulk.memory.tenants.by_name.get(tenant.encode("ascii"))
+        return self.policies.address(request, peer, known)
 
     def _created(self, creation: Creation, email: int) -> None:
         from little_bell.api.emails import created
@@ -283,7 +286,8 @@ class Register:
             full = self.bulk.job(monotonic()) is not None
         if full:
             raise Refused(503, TOO_MANY, retry_after=1)
-        editing = Editing(request, route, edit, self._address(request, peer))
+        address = self._address(request, peer, edit.tenant)
+        editing = Editing(request, route, edit, address)
         self.editings.append(editing)
         return editing
 
@@ -309,7 +313,8 @@ class Register:
                 return self.replies.answer(request, route, 204, BARE_HEADERS, b"")
             from little_bell.api.emails import described
 
-            return self.replies.json(request, route, 200, described(edit.email, *edit.texts))
+            members = described(edit.email, *edit.texts, edit.consent)
+            return self.replies.json(request, route, 200, members)
         return self.replies.refuse(request, route, refused, BY_NAME[route])
 
     def _failed(self, error: StoreError) -> Refused:

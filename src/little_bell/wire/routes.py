@@ -36,6 +36,11 @@ ROUTES: tuple[Route, ...] = (
     Route("login", "GET", "/{tenant}/dashboard/login", SLOW, True, access=PUBLIC),
     Route("sign_in", "POST", "/{tenant}/dashboard/login", FAST, True, access=PUBLIC),
     Route("sign_out", "POST", "/{tenant}/dashboard/logout", FAST, True, access=PUBLIC),
+    Route("settings", "GET", "/{tenant}/settings", FAST),
+    Route("change_settings", "PATCH", "/{tenant}/settings", FAST, access=WRITE),
+    Route("opt_out", "POST", "/{tenant}/optouts", FAST, access=PUBLIC),
+    Route("opted_out", "GET", "/{tenant}/optouts/{recipient}", FAST),
+    Route("opt_in", "DELETE", "/{tenant}/optouts/{recipient}", FAST, access=WRITE),
     Route("emails", "GET", "/{tenant}/emails", SLOW),
     Route("email", "GET", "/{tenant}/emails/{email}", SLOW),
     Route("stats", "GET", "/{tenant}/stats", SLOW),
@@ -46,6 +51,7 @@ ROUTES: tuple[Route, ...] = (
     Route("events_csv", "GET", "/{tenant}/events.csv", SLOW),
     Route("events_ndjson", "GET", "/{tenant}/events.ndjson", SLOW),
     Route("emails_csv", "GET", "/{tenant}/emails.csv", SLOW),
+    Route("gpc", "GET", "/.well-known/gpc.json", FAST, access=PUBLIC),
     Route("health", "GET", "/health", FAST, access=PUBLIC),
     Route("metrics", "GET", "/metrics", FAST, access=MEASURES),
     Route("openapi", "GET", "/openapi.json", SLOW, access=PUBLIC),
@@ -118,7 +124,7 @@ class Router:
                 methods = self.fixed.get((segments[2], segments[3]))
                 if methods is not None:
                     return methods
-            return self.scoped.get((len(segments), segments[2]))
+            return self.scoped.get((len(segments), segments[2])) or self.whole.get(path)
         whole = self.whole.get(path)
         if whole is None and len(segments) == 2 and is_tenant(segments[1]):
             return self.home

@@ -8,6 +8,7 @@ from little_bell.tracking.addresses import Addresses, Link, read_name
 from little_bell.tracking.client import client_address, is_own, parse_networks, truncate, within
 from little_bell.tracking.hit import (
     CLICK,
+    GPC,
     OPEN,
     OWN,
     RELAY,
@@ -21,9 +22,11 @@ from little_bell.tracking.hosts import allows
 from little_bell.tracking.links import REDIRECT_HEADERS, canonical, query_value
 from little_bell.tracking.pixel import GIF
 from little_bell.tracking.pixel import HEADERS as PIXEL_HEADERS
+from little_bell.tracking.privacy import NONE, TRUNCATED, stored
 from little_bell.tracking.rules import RELAY_RANGES, SCANNER_RANGES
 from little_bell.wire.answers import PAGE_HEADERS, preview
 from little_bell.wire.http import Request
+from little_bell.wire.policies import Policies
 from little_bell.wire.register import Handler
 from little_bell.wire.replies import Replies
 
@@ -57,10 +60,11 @@ class Tracker:
         self.addresses = addresses
         self.hits: list[Hit] = []
         self.now_ms = 0
+        self.policies = Policies(config)
         self.relay = parse_networks(RELAY_RANGES)
         self.scanners = parse_networks(SCANNER_RANGES)
         self.own = config.own_addresses
-        self.sources: dict[bytes, tuple[bytes, int]] = {}
+        self.sources: dict[bytes, tuple[bytes, int]] = {}  # network, flags
         for name in (PIXEL, SIGNED_PIXEL):
             replies.prepare(name, 200, PIXEL_HEADERS, GIF)
         self.handlers: dict[str, Handler] = {
@@ -95,7 +99,15 @@ class Tracker:
         source = self.sources.get(address)
         if source is None:
             source = self._source(address)
-        flags = header_flags(headers) | source[1]
+        flags = header_flags(headers)
+        rules = self.policies.rules(tenant.policy)
+        consent = rules.consent
+        if flags & GPC and rules.gpc > consent:
+            consent = rules.gpc
+        if consent == NONE:
+            self.counters.withhold("consent" if rules.consent == NONE else "gpc")
+            return True
+        flags |= source[1]
         if self.own and is_own(address, tenant.name, self.own):
             flags |= OWN
         self.hits.append(
@@ -106,10 +118,11 @@ class Tracker:
                 self.now_ms,
                 flags,
                 user_agent_text(headers.get(b"user-agent", b"")),
-                source[0],
+                source[0] if rules.addresses == TRUNCATED else stored(address, rules.addresses),
                 url,
                 label,
                 part,
+                consent=consent,
             )
         )
         return True

@@ -32,15 +32,16 @@ ORDER BY c.campaign DESC LIMIT ?3;
 SELECT link, url, label, part FROM links WHERE tenant = ? AND link < ? ORDER BY link DESC LIMIT ?;
 
 -- name: events
--- Events by their numbers, a JSON list, where their emails are still there.
-SELECT e.seq, e.at, e.email, e.kind, e.class, e.reasons, e.address,
-    coalesce(a.user_agent, '(other)'), coalesce(l.url, '(other)'), l.label,
+-- Events by their numbers, a JSON list, where their emails are still there; or where they name none.
+SELECT e.seq, e.at, nullif(e.email, 0), e.kind, e.class, e.reasons, e.address,
+    iif(e.email, coalesce(a.user_agent, '(other)'), NULL), coalesce(l.url, '(other)'), l.label,
     m.subject, m.recipient, e.n, e.flags, e.client, e.prev
 FROM json_each(?2) AS k
 CROSS JOIN events AS e ON e.tenant = ?1 AND e.seq = k.value
-CROSS JOIN emails AS m ON m.tenant = e.tenant AND m.email = e.email
+LEFT JOIN emails AS m ON m.tenant = e.tenant AND m.email = e.email
 LEFT JOIN agents AS a ON a.tenant = e.tenant AND a.agent = e.agent
-LEFT JOIN links AS l ON l.tenant = e.tenant AND l.link = e.link;
+LEFT JOIN links AS l ON l.tenant = e.tenant AND l.link = e.link
+WHERE e.email = 0 OR m.email IS NOT NULL;
 
 -- name: log_below
 -- The event that is so many rows older than another.
@@ -94,7 +95,7 @@ SELECT first, last FROM pending WHERE tenant = ? LIMIT 1;
 SELECT s.email, s.created_at, m.subject, m.recipient, c.name, m.metadata,
     s.opens, s.machine_opens, s.clicks, s.machine_clicks,
     s.first_open, s.last_open, s.first_machine_open, s.last_machine_open,
-    s.first_click, s.last_click, s.first_machine_click, s.last_machine_click
+    s.first_click, s.last_click, s.first_machine_click, s.last_machine_click, s.consent
 FROM json_each(?2) AS k
 CROSS JOIN states AS s ON s.tenant = ?1 AND s.email = k.value
 CROSS JOIN emails AS m ON m.tenant = s.tenant AND m.email = s.email

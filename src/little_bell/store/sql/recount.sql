@@ -8,7 +8,11 @@ FROM states ORDER BY tenant, email;
 -- name: unscoped_events
 -- The whole log, email by email.
 SELECT tenant, email, seq, at, kind, link, class, prev, client, reasons, rules, flags, agent, address
-FROM events WHERE kind < 2 ORDER BY tenant, email, seq;
+FROM events WHERE kind < 2 AND email > 0 ORDER BY tenant, email, seq;
+
+-- name: unscoped_aggregates
+-- Events that name no email.
+SELECT tenant, kind, class, client, link, at, campaign FROM events WHERE email = 0 AND kind < 2;
 
 -- name: user_agent
 -- The text of one number.

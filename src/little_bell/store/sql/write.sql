@@ -12,7 +12,7 @@ ROLLBACK;
 
 -- name: unscoped_tenants
 -- All tenants, for the memory of the fast lane.
-SELECT tenant, name, consent, addresses, gpc, retention_days, hosts,
+SELECT tenant, name, salt, consent, addresses, gpc, retention_days, hosts,
     last_email, last_seq, last_agent, last_link, last_campaign
 FROM tenants;
 
@@ -32,18 +32,18 @@ INSERT INTO emails (tenant, email, subject, recipient, metadata) VALUES (?, ?, ?
 
 -- name: insert_state
 -- Nothing became of it yet.
-INSERT INTO states (tenant, email, created_at, campaign) VALUES (?, ?, ?, ?);
+INSERT INTO states (tenant, email, created_at, campaign, consent, flags) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: select_state
 -- What became of one email.
-SELECT created_at, campaign, flags, opens, machine_opens, clicks, machine_clicks,
+SELECT created_at, campaign, consent, flags, opens, machine_opens, clicks, machine_clicks,
     first_open, last_open, first_machine_open, last_machine_open,
     first_click, last_click, first_machine_click, last_machine_click, head_open, head_click
 FROM states WHERE tenant = ? AND email = ?;
 
 -- name: select_states
 -- The same of many, each with its key behind it.
-SELECT created_at, campaign, flags, opens, machine_opens, clicks, machine_clicks,
+SELECT created_at, campaign, consent, flags, opens, machine_opens, clicks, machine_clicks,
     first_open, last_open, first_machine_open, last_machine_open,
     first_click, last_click, first_machine_click, last_machine_click, head_open, head_click,
     tenant, email
@@ -71,6 +71,12 @@ INSERT INTO events
     (tenant, seq, at, email, kind, flags, agent, link, address, prev, class, reasons, rules, n,
     client)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_aggregate
+-- One line of the log that names no email, address or user agent.
+INSERT INTO events
+    (tenant, seq, at, email, kind, flags, link, class, reasons, rules, client, campaign)
+VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: select_click
 -- One click of a chain.
@@ -249,6 +255,60 @@ WHERE tenant = ? AND email = ? ORDER BY link LIMIT ?;
 -- The name of a campaign.
 SELECT name FROM campaigns WHERE tenant = ? AND campaign = ?;
 
+-- name: update_consent
+-- How much of an email's hits may be stored.
+UPDATE states SET consent = ? WHERE tenant = ? AND email = ?;
+
+-- name: mark_opted_out
+-- An email's recipient is left alone.
+UPDATE states SET flags = flags | 2 WHERE tenant = ? AND email = ?;
+
+-- name: unmark_opted_out
+-- Or is not any more.
+UPDATE states SET flags = flags & ~2 WHERE tenant = ? AND email = ?;
+
+-- name: select_recipient
+-- To whom an email went.
+SELECT recipient FROM emails WHERE tenant = ? AND email = ?;
+
+-- name: emails_to_mark
+-- The newest emails to a recipient, from one on down.
+SELECT email FROM emails INDEXED BY emails_by_recipient
+WHERE tenant = ? AND recipient = ? COLLATE NOCASE AND email <= ? ORDER BY email DESC LIMIT ?;
+
+-- name: update_policy
+-- What a tenant sets for itself.
+UPDATE tenants SET consent = ?2, addresses = ?3, gpc = ?4, retention_days = ?5, hosts = ?6
+WHERE tenant = ?1;
+
+-- name: update_salt
+-- Of the hashes of opted out recipients; made once.
+UPDATE tenants SET salt = ?2 WHERE tenant = ?1;
+
+-- name: select_optout
+-- When a recipient opted out, unless it is being taken back.
+SELECT at FROM optouts WHERE tenant = ? AND recipient = ? AND going = 0;
+
+-- name: insert_optout
+-- A recipient opts out; perhaps again, before all marks were taken away.
+INSERT OR REPLACE INTO optouts (tenant, recipient, at) VALUES (?, ?, ?);
+
+-- name: retract_optout
+-- A recipient opts in again; the row goes once no mark is left.
+UPDATE optouts SET going = 1 WHERE tenant = ? AND recipient = ?;
+
+-- name: delete_optout
+-- No mark is left.
+DELETE FROM optouts WHERE tenant = ? AND recipient = ?;
+
+-- name: update_marking
+-- How far an opt-out has come: its address and the next email; neither once all are marked.
+UPDATE optouts SET address = ?3, next_email = ?4 WHERE tenant = ?1 AND recipient = ?2;
+
+-- name: unscoped_marking
+-- Opt-outs of which emails are still to be marked.
+SELECT tenant, recipient, going, address, next_email FROM optouts WHERE address IS NOT NULL;
+
 -- name: update_campaign
 -- An email belongs to another campaign.
 UPDATE states SET campaign = ? WHERE tenant = ? AND email = ?;
@@ -339,6 +399,18 @@ DELETE FROM campaigns WHERE tenant = ?1 AND campaign IN (
 -- Rows of a tenant that is gone.
 DELETE FROM idempotency WHERE tenant = ?1 AND number IN (
     SELECT number FROM idempotency WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_optouts
+-- Rows of a tenant that is gone.
+DELETE FROM optouts WHERE tenant = ?1 AND recipient IN (
+    SELECT recipient FROM optouts WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_blocks
+-- Rows of a tenant that is gone.
+DELETE FROM blocks WHERE tenant = ?1 AND block IN (
+    SELECT block FROM blocks WHERE tenant = ?1 LIMIT ?2
 );
 
 -- name: judge_event

@@ -22,11 +22,14 @@ CREATE TABLE keys (
 ) STRICT, WITHOUT ROWID;
 
 -- Recipients who are not tracked, in mail already sent too: salted hashes, so that they can be
--- erased and still be left alone.
+-- erased and still be left alone. While many emails are still to be marked, the address stands beside.
 CREATE TABLE optouts (
     tenant INTEGER NOT NULL,
     recipient BLOB NOT NULL, -- 16 bytes of SHA-256 over the tenant's salt and the address in lower case
-    at INTEGER NOT NULL,
+    at INTEGER NOT NULL, -- milliseconds since the epoch, UTC
+    going INTEGER NOT NULL DEFAULT 0 CHECK (going BETWEEN 0 AND 1), -- 1: opted in, marks are taken away
+    address TEXT, -- as it was told; NULL: all emails are marked
+    next_email INTEGER, -- from this one down they are not
     PRIMARY KEY (tenant, recipient)
 ) STRICT, WITHOUT ROWID;
 
