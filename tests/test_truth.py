@@ -27,9 +27,10 @@ from little_bell.store.writer import Writer
 from little_bell.tracking.email import Change, NewEmail
 from little_bell.tracking.hit import CLICK, OPEN, Hit
 from test_commands import run
-from truth import AGENTS, COLUMNS, VERDICTS, WHOLE, WINDOW, Event, Mail, Truth, figures, rates
+from truth import AGENTS, COLUMNS, HOUR, VERDICTS, WHOLE, WINDOW, Event, Mail, Truth, figures, rates
 
 ZONES = ("UTC", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns", "Pacific/Chatham")
+CONSENTS = ("full", "aggregate", "none")
 CAMPAIGNS = (None, "spring", "summer & more", "=winter")
 URLS = tuple(f"https://{name}.example/" for name in "vwxyz")
 OWN = "192.0.2.77"
@@ -116,6 +117,7 @@ class Walk:
         mails = list(self.truth.mails.values())[-12:]
         one = some.choice(mails)
         requests, expected, heads = [], [], []
+        less: set[int] = set()  # events that may only be counted
         burst = some.random() < 0.25
         agent = some.choice(AGENTS)[0]
         address = some.choice(list(ADDRESSES))
@@ -131,15 +133,19 @@ class Walk:
             lines = [f"X-Forwarded-For: {address}"] + [f"User-Agent: {agent}"] * bool(agent)
             prefetch = some.random() < 0.08
             lines += ["Sec-Purpose: prefetch;prerender"] * prefetch
-            lines += ["Sec-GPC: 1"] * (some.random() < 0.1)
+            age = int(time.time() * 1000) - one.created_at
+            gpc = some.random() < 0.1 and (url is None or abs(age - INSTANT) > 2 * SLACK)
+            lines += ["Sec-GPC: 1"] * gpc
             head = some.random() < 0.08
             requests.append(raw_request(target, *lines, method="HEAD" if head else "GET"))
             heads.append(head)
-            if not head and not one.gone:
+            consent = max(one.consent, int(gpc))
+            if not head and not one.gone and consent < 2:
                 kind = "open" if url is None else "click"
                 mine = address == OWN
                 event = Event(0, kind, 0, agent, ADDRESSES[address], url, mine, prefetch)
                 expected.append((one, event))
+                less |= {id(event)} if consent else set()
         edit = self.edit() if some.random() < 0.2 else None
         began = int(time.time() * 1000)
         if edit is not None and edit[2] is not None and not sure(edit[2], began):
@@ -156,10 +162,21 @@ class Walk:
             return
         gone = edit[2] if edit is not None else None
         listed = self.json("events", after=self.last_event, limit=500)["events"]
-        kept = [one for one in expected if not one[0].gone and one[0] is not gone]
+        kept = [one for one in expected if one[0] is not gone or id(one[1]) in less]
         assert len(listed) == len(kept)
         places = {id(event): place for place, (_, event) in enumerate(kept)}
         for mail, event in expected:
+            if id(event) in less:
+                told = listed[places[id(event)]]
+                assert (told["email_id"], told["kind"]) == (None, event.kind)
+                assert (told["user_agent"], told["ip_address"]) == (None, None)
+                assert told["url"] == event.url
+                event.id, event.at = told["id"], began
+                self.last_event = event.id
+                self.truth.total(mail.id, event)
+                assert ms(told["at"]) in (event.at, event.at + HOUR)
+                event.at = ms(told["at"])
+                continue
             if id(event) in places:
                 told = listed[places[id(event)]]
                 assert (told["email_id"], told["kind"]) == (mail.id, event.kind)
@@ -210,6 +227,7 @@ class Walk:
                 "subject": f"Subject {n}",
                 "recipient": f"r{n}@example.com",
                 "campaign": some.choice(CAMPAIGNS),
+                "consent": some.choice((None, None, None, None, *CONSENTS)),
             }
             for n in range(some.choice((1, 1, 1, 4)))
         ]
@@ -227,7 +245,9 @@ class Walk:
             self.last_email = email
             at = ms(self.json(f"emails/{email}")["created_at"])
             assert began - SLACK <= at <= time.time() * 1000 + SLACK
-            self.truth.add(Mail(email, at, one["campaign"], one["subject"], one["recipient"]))
+            mail = Mail(email, at, one["campaign"], one["subject"], one["recipient"])
+            mail.consent = CONSENTS.index(one["consent"] or "full")
+            self.truth.add(mail)
 
     def step(self) -> None:
         some = self.random
@@ -386,7 +406,7 @@ class Walk:
             "recipient": mail.recipient,
             "campaign": mail.campaign,
             "metadata": None,
-            "consent": "full",
+            "consent": CONSENTS[mail.consent],
             "opened": bool(members["opens"] or members["clicks"]),
             "clicked": bool(members["clicks"]),
             **members,
@@ -397,7 +417,8 @@ class Walk:
         listed = self.all("events", "events")[::-1]
         assert [one["id"] for one in listed] == [event.id for _, event, _, _ in log]
         for one, (mail, event, class_, reasons) in zip(listed, log, strict=True):
-            assert (one["email_id"], one["kind"], one["class"]) == (mail.id, event.kind, class_)
+            email = None if mail is None else mail.id
+            assert (one["email_id"], one["kind"], one["class"]) == (email, event.kind, class_)
             assert set(one["reasons"]) & {"own", "prefetch", "instant", "burst"} == reasons
             assert [one["client"], one["device"]] == VERDICTS[event.agent][1:]
             assert one["at"] == stamp(event.at)

@@ -161,9 +161,15 @@ class Truth:
     def alive(self) -> list[Mail]:
         return [mail for mail in self.mails.values() if not mail.gone]
 
-    def log(self) -> list[tuple[Mail, Event, str, set[str]]]:
-        """What the log holds, oldest first."""
-        found = [(mail, *one) for mail in self.alive for one in mail.judged(self.instant)]
+    def log(self) -> list[tuple[Mail | None, Event, str, set[str]]]:
+        """What the log holds, oldest first; with no email where it names none."""
+        found: list[tuple[Mail | None, Event, str, set[str]]] = [
+            (mail, *one) for mail in self.alive for one in mail.judged(self.instant)
+        ]
+        found += [
+            (None, one.event, one.class_(self.instant), one.reasons(self.instant))
+            for one in self.totals
+        ]
         return sorted(found, key=lambda one: one[1].id)
 
     def count(self) -> Counted:
