@@ -256,6 +256,21 @@ def test_it_counts_at_the_beginning_of_its_hour_in_no_unique(store: Store) -> No
     assert store.rows("SELECT count(*) FROM email_links") == [(0,)]
 
 
+@pytest.mark.parametrize(
+    ("consent", "rows"),
+    # An event; figures and days of tenant and client; the tenant's numbers.
+    [(AGGREGATE, 1 + 2 + 2 + 1), (NONE, 0)],
+)
+def test_nothing_else_is_written(store: Store, consent: int, rows: int) -> None:
+    store.create()
+    for _ in range(2):
+        before = store.writer.connection.total_changes()
+        store.write(store.hit(1, OPEN, MINUTE)._replace(consent=consent))
+        assert store.writer.connection.total_changes() - before == rows
+    [state] = store.rows("SELECT * FROM states")
+    assert state[6:] == (0,) * 4 + (None,) * 10
+
+
 def test_instant_is_judged_and_burst_is_not(store: Store) -> None:
     store.create()
     urls = [f"https://{name}.example/" for name in "wxyz"]

@@ -11,15 +11,16 @@ import pytest
 
 from bell import Answer, Bell, Line, dump, fresh_tenant, raw_request, serving
 from little_bell.errors import StoreError
-from little_bell.store.edits import Edit, Edits, Finish
+from little_bell.store.edits import DONE, NOT_FOUND, Edit, Edits, Finish
 from little_bell.store.job import Together
 from little_bell.store.memory import Memory
 from little_bell.store.recount import Recount
-from little_bell.store.transaction import LEFT_ALONE
+from little_bell.store.transaction import GONE, LEFT_ALONE
 from little_bell.store.wishes import Marks, RecipientWish, Wishes
 from little_bell.store.writer import Writer
 from little_bell.tracking.email import Change, NewEmail
 from little_bell.tracking.hit import CLICK, OPEN
+from little_bell.tracking.privacy import AGGREGATE
 from test_figures import NOON, Store
 
 ADA = "ada@example.com"
@@ -383,3 +384,24 @@ def test_what_is_rolled_back_was_never_so(store: Store, monkeypatch: pytest.Monk
     assert (tenant.salt, memory.marking) == (None, {})
     assert (marked(store), store.rows("SELECT * FROM optouts")) == (0, [])
     assert classes(store, *SOME) == [0] * 5
+
+
+def test_edits_of_the_same_tick_know_the_mark(store: Store) -> None:
+    """Also of emails whose state was only looked at."""
+    looked_at = [store.hit(email, OPEN, MINUTE)._replace(consent=AGGREGATE) for email in (1, 2)]
+    wishes = Wishes([RecipientWish("acme", ADA, True, b"s" * 16)])
+    edits = Edits(
+        [
+            Edit("acme", MANY, Change(frozenset({"subject"}), "changed")),
+            Edit("acme", 1, Change(frozenset({"subject"}), "changed")),
+            Edit("acme", 2, None),
+            Edit("acme", 2, Change(frozenset({"subject"}), "changed")),
+        ]
+    )
+    looked_at.append(looked_at[0]._replace(email=MANY))
+    store.writer.write(NOON, [], looked_at, Together([wishes, edits]))
+    assert [edit.outcome for edit in edits.edits] == [DONE, DONE, DONE, NOT_FOUND]
+    assert classes(store, 1, 2, MANY) == [LEFT_ALONE, GONE, LEFT_ALONE]
+    while store.writer.memory.marking:
+        store.writer.write(NOON, [], [], Marks())
+    assert classes(store, 1, 2, MANY) == [LEFT_ALONE, GONE, LEFT_ALONE]

@@ -199,11 +199,11 @@ class Transaction:
         state = self.states.get(key) or self._look(key)
         if state is None:
             return GONE
-        tenant = self.tenant(hit.tenant)
         if hit.consent or state.consent or state.flags & OPTED_OUT or self.optouts.marking:
-            less = self._less(tenant, hit, state)
+            less = self._less(hit, state)
             if less is not None:
                 return less
+        tenant = self.tenant(hit.tenant)
         self.states[key] = state
         total = state.opens + state.machine_opens + state.clicks + state.machine_clicks
         if total >= self.memory.limits.hits_per_email_hour and self._over_cap(tenant, hit):
@@ -260,7 +260,7 @@ class Transaction:
         )
         return class_
 
-    def _less(self, tenant: Tenant, hit: Hit, state: EmailState) -> int | None:
+    def _less(self, hit: Hit, state: EmailState) -> int | None:
         """What became of a hit of which not all may be stored; None where it may."""
         if self.optouts.hold_that_of(state):
             return LEFT_ALONE
@@ -269,6 +269,7 @@ class Transaction:
             return None
         if consent == NONE:
             return WITHHELD
+        tenant = self.tenant(hit.tenant)
         self.aggregates.emails.add((hit.tenant, hit.email))
         if self._over_cap(tenant, hit, quiet=True):
             return OVER_CAP

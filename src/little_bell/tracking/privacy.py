@@ -1,6 +1,5 @@
 """Privacy: how much of a hit may be stored, and who is left alone."""
 
-from little_bell.tracking.client import truncate
 from little_bell.tracking.signing import digest
 
 # Consents, each stricter than the one before: the strictest of all that apply to a hit counts.
@@ -20,13 +19,6 @@ ADDRESSES = ("full", "truncate", "none")
 
 SALT = 16  # bytes
 FINGERPRINT = 16
-
-
-def stored(address: bytes, addresses: int) -> bytes | None:
-    """As much of a full address as may be stored."""
-    if addresses == TRUNCATED:
-        return truncate(address)
-    return address if addresses == WHOLE else None
 
 
 def trimmed(recipient: str) -> str:

@@ -10,6 +10,7 @@ from little_bell.ops.logs import INFO, Log
 from little_bell.store.recorder import Recorder
 from little_bell.store.tenants import Policy
 from little_bell.tracking.privacy import FULL, SALT
+from little_bell.wire.answers import cors
 from little_bell.wire.connection import Later
 from little_bell.wire.http import Request
 from little_bell.wire.policies import Policies
@@ -106,7 +107,8 @@ class Privacy:
         if isinstance(wish, PolicyWish):
             self.log.write(INFO, "Settings changed", tenant_id=wish.tenant, ip_address=one.address)
             return self._settings(request, route, wish.policy)
-        return self.replies.answer(request, route, 204, NO_CONTENT, b"")
+        headers = NO_CONTENT + cors(request.headers, self.config.cors_origins)
+        return self.replies.answer(request, route, 204, headers, b"")
 
     # Settings
 

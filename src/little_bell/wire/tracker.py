@@ -22,7 +22,7 @@ from little_bell.tracking.hosts import allows
 from little_bell.tracking.links import REDIRECT_HEADERS, canonical, query_value
 from little_bell.tracking.pixel import GIF
 from little_bell.tracking.pixel import HEADERS as PIXEL_HEADERS
-from little_bell.tracking.privacy import NONE, TRUNCATED, stored
+from little_bell.tracking.privacy import NONE, TRUNCATED, WHOLE
 from little_bell.tracking.rules import RELAY_RANGES, SCANNER_RANGES
 from little_bell.wire.answers import PAGE_HEADERS, preview
 from little_bell.wire.http import Request
@@ -110,6 +110,9 @@ class Tracker:
         flags |= source[1]
         if self.own and is_own(address, tenant.name, self.own):
             flags |= OWN
+        kept: bytes | None = source[0]
+        if rules.addresses != TRUNCATED:
+            kept = address if rules.addresses == WHOLE else None
         self.hits.append(
             Hit(
                 tenant.id,
@@ -118,7 +121,7 @@ class Tracker:
                 self.now_ms,
                 flags,
                 user_agent_text(headers.get(b"user-agent", b"")),
-                source[0] if rules.addresses == TRUNCATED else stored(address, rules.addresses),
+                kept,
                 url,
                 label,
                 part,
