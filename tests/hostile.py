@@ -189,6 +189,7 @@ GENEROUS = {  # so that exactly what was answered is stored
     "MAX_NEW_AGENTS_PER_HOUR": "1000000",
     "MAX_NEW_LINKS_PER_HOUR": "1000000",
     "MAX_HITS_PER_EMAIL_HOUR": "1000000",
+    "MAX_REQUESTS_PER_MINUTE": "0",
 }
 PIECES = [b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b"\x00", b"\xff", b":", b"0\r\n\r\n"]
 PIECES += [b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2.0", b"HTTP/1.1\r\nHost: x\r\n\r\n", b"%", b"?", b"/"]

@@ -76,3 +76,9 @@ def test_a_household_is_one_source() -> None:
     neighbour = bytes.fromhex("20010db8000100030003000400050006")
     assert source_of(one) == source_of(other) != source_of(neighbour)
     assert source_of(A) != source_of(B)
+
+
+def test_none_is_no_limit() -> None:
+    budget = Budget(0, 1)
+    assert all(budget.spend(A, 0.0) == 0.0 for _ in range(10_000))
+    assert not budget._free_at

@@ -26,6 +26,7 @@ from little_bell.ops.health import Health
 from little_bell.ops.logs import Log
 from little_bell.ops.metrics import Counters
 from little_bell.reports import cursors, period
+from little_bell.store.blocks import MAX_BLOCKS
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.recorder import Recorder
 from little_bell.store.sums import Figures
@@ -295,6 +296,8 @@ LINES = "paths /{tenant}/emails post requestBody content application/x-ndjson sc
         ("components schemas CampaignPage properties campaigns maxItems", parameters.MAX_LIMIT),
         ("components schemas ClientList properties clients maxItems", reads.MAX_TOP),
         ("components schemas Stats properties series maxItems", period.MAX_INTERVALS),
+        ("components schemas BlockPage properties blocks maxItems", parameters.MAX_LIMIT),
+        ("components schemas Block properties url maxLength", links.MAX_URL),
     ],
 )
 def test_limits_are_those_of_the_code(path: str, limit: int) -> None:
@@ -322,6 +325,7 @@ def test_words_have_the_limits_of_the_code() -> None:
     assert f"{batches.MAX_LINE >> 20} MiB" in text
     for kind in emails.NDJSON_TYPES[1:]:
         assert f"`{kind.decode()}`" in text
+    assert f"At most {MAX_BLOCKS:,} " in operation("createBlock")["description"]
     head = at("components responses HeadTooLarge description")
     assert f"{MAX_HEAD >> 10} KiB" in head
     assert f"{MAX_HEADERS} headers" in head
@@ -424,6 +428,17 @@ ANSWERS: tuple[tuple[str, str, bytes | None, dict[str, str], int], ...] = (
     ("changeEmail", "PATCH /acme/emails/999", b'{"subject": "x"}', {"Accept": "text/html"}, 404),
     ("deleteEmail", "DELETE /acme/emails/3", None, {}, 204),
     ("deleteEmail", "DELETE /acme/emails/999", None, {"Accept": "text/html"}, 404),
+    ("createBlock", "POST /acme/blocks", b'{"email": 2}', {}, 201),
+    ("createBlock", "POST /acme/blocks", b'{"email": 2}', {}, 200),
+    ("createBlock", "POST /acme/blocks", b'{"url": "HTTP://X.example"}', {}, 201),
+    ("createBlock", "POST /gone/blocks", b'{"tenant": true}', {}, 201),
+    ("createBlock", "POST /acme/blocks", b'{"url": "x"}', {}, 400),
+    ("createBlock", "POST /acme/blocks", b'{"email": 999}', {}, 404),
+    ("listBlocks", "GET /acme/blocks?limit=1", None, {}, 200),
+    ("listBlocks", "GET /acme/blocks?a=b", None, {}, 400),
+    ("followLink", "GET /acme/click/1?url=http://x.example", None, {}, 410),
+    ("deleteBlock", "DELETE /acme/blocks/2", None, {}, 204),
+    ("deleteBlock", "DELETE /acme/blocks/2", None, {}, 404),
     ("openDashboard", "GET /acme", None, {}, 302),
     ("openDashboard", "GET /_", None, {}, 404),
     ("deleteTenant", "DELETE /gone", None, {}, 400),

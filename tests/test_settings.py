@@ -75,6 +75,8 @@ WRONG = {
     "MAX_HITS_PER_EMAIL_HOUR": ["x", "0", "-1", "1.5", ""],
     "MAX_NEW_AGENTS_PER_HOUR": ["x", "0", "-1"],
     "MAX_NEW_LINKS_PER_HOUR": ["x", "0", "-1"],
+    "MAX_REQUESTS_PER_MINUTE": ["x", "-1", "1.5", ""],
+    "MAX_MISSES_PER_MINUTE": ["x", "-1", "1.5", ""],
     "MAX_BODY_BYTES": ["x", "0", "-1", "64k"],
     "MAX_BULK_BYTES": ["x", "0", "-1", "64M"],
     "MAX_CONNECTIONS": ["x", "0", "-1"],

@@ -315,6 +315,18 @@ SETTINGS = (
         whole(1, 1_000_000),
         "link targets a tenant may add in an hour; then they are (other)",
     ),
+    Setting(
+        "MAX_REQUESTS_PER_MINUTE",
+        "30000",
+        whole(0, 10_000_000),
+        "requests of management from one address, so many at once; more get 429; 0: no limit",
+    ),
+    Setting(
+        "MAX_MISSES_PER_MINUTE",
+        "600",
+        whole(0, 10_000_000),
+        "hits on ids never handed out, from one address, that get a page of their own; 0: no limit",
+    ),
     Setting("MAX_BODY_BYTES", "65536", whole(1024, 1 << 20), "size of one request's body"),
     Setting(
         "MAX_BULK_BYTES",
@@ -367,6 +379,8 @@ class Config:
     max_hits_per_email_hour: int
     max_new_agents_per_hour: int
     max_new_links_per_hour: int
+    max_requests_per_minute: int
+    max_misses_per_minute: int
     max_body_bytes: int
     max_bulk_bytes: int
     max_connections: int

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from little_bell.api import exports
+from little_bell.api.blocks import shown
 from little_bell.api.document import document
 from little_bell.api.parameters import MAX_NUMBER, Parameters
 from little_bell.config import NO_TENANT, Config, is_tenant
@@ -279,6 +280,17 @@ class Reads:
     def openapi(self, _segments: list[str], _query: bytes, _headers: dict[bytes, bytes]) -> Page:
         """The API described for programs."""
         return Page(200, HEADERS, document(self.config.base_url))
+
+    def blocks(self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:
+        """What is switched off, newest first."""
+        with self.reader() as reader:
+            asked = self._asked(reader, segments, query, ("limit", "cursor"))
+            limit = asked.parameters.limit()
+            [last] = read_cursor(asked.parameters, (INT,)) or (names.NEWEST,)
+            rows = reader.rows("blocks", asked.tenant, last, limit + 1)
+        more = (rows[limit - 1][0],) if len(rows) > limit else None
+        listed = [shown(*row) for row in rows[:limit]]
+        return answer({"blocks": listed, "next": self._next(asked, more)})
 
     def _ranked(
         self,

@@ -148,6 +148,24 @@ class Health:
                 counters.heads,
             ),
             one(
+                "hits_blocked_total",
+                "counter",
+                "Hits on what is switched off.",
+                counters.blocked,
+            ),
+            one(
+                "misses_limited_total",
+                "counter",
+                "Hits on ids never issued, past a source's share.",
+                counters.misses_limited,
+            ),
+            one(
+                "requests_limited_total",
+                "counter",
+                "Requests of management refused because too many came.",
+                counters.requests_limited,
+            ),
+            one(
                 "answers_not_durable_total",
                 "counter",
                 "Answers sent before their event was safe.",

@@ -51,13 +51,16 @@ class Counters:
         "answers_not_durable",
         "bad_signatures",
         "batch",
+        "blocked",
         "commit",
         "connections",
         "events",
         "heads",
         "latency",
         "longest_turn",
+        "misses_limited",
         "requests",
+        "requests_limited",
         "slow_starts",
         "tick",
         "unknown_ids",
@@ -76,6 +79,9 @@ class Counters:
         self.unknown_ids = 0
         self.bad_signatures = 0
         self.heads = 0
+        self.blocked = 0
+        self.misses_limited = 0
+        self.requests_limited = 0
         self.answers_not_durable = 0
         self.accepted = 0
         self.connections = 0

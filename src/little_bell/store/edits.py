@@ -51,7 +51,7 @@ SWEPT = (  # tables of a tenant that goes, by what deletes some of their rows
 
 FEWER = {"delete_some_links": BYTES // MAX_URL}  # rows of long texts, at most
 
-DONE, NOT_FOUND, BUSY, LATER = range(4)  # what became of an edit
+DONE, NOT_FOUND, BUSY, LATER, NO_ROOM = range(5)  # what became of an edit
 
 
 class Edit:
@@ -68,6 +68,36 @@ class Edit:
         self.consent = FULL  # as it is now, as are
         # subject, recipient, campaign, metadata
         self.texts: tuple[str | None, str | None, str | None, str | None] = (None,) * 4
+
+    @property
+    def what(self) -> str:
+        """What it is about, for messages."""
+        return "email" if self.email else "tenant"
+
+    def apply(self, transaction: Transaction, share: int) -> tuple[int, int]:
+        """Carry it out: what became of it, and how many events and links it took."""
+        tenant = transaction.memory.tenants.by_name.get(self.tenant.encode("ascii"))
+        if tenant is None:
+            return NOT_FOUND, 0
+        pending = transaction.pending
+        if not self.email:
+            if pending is not None and pending.tenant == tenant.id:
+                return BUSY, 0
+            transaction.replace_tenant(tenant)
+            return DONE, 0
+        key = (tenant.id, self.email)
+        if pending is not None and pending.holds(*key):
+            return NOT_FOUND, 0
+        state = transaction.state(*key)
+        if state is None:
+            return NOT_FOUND, 0
+        if key in transaction.unfinished:
+            return BUSY, 0
+        if self.change is None:
+            done = delete_email(transaction, state, share)
+        else:
+            done = change_email(transaction, tenant, state, self, self.change, share)
+        return DONE, done
 
 
 class Edits(Job):
@@ -86,7 +116,7 @@ class Edits(Job):
             if left <= 0:
                 edit.outcome = LATER
                 continue
-            edit.outcome, done = self._edit(transaction, edit, share)
+            edit.outcome, done = edit.apply(transaction, share)
             left -= done
 
     def committed(self) -> None:
@@ -95,31 +125,6 @@ class Edits(Job):
     def failed(self, error: StoreError) -> None:
         self.error = error
         self.over = True
-
-    def _edit(self, transaction: Transaction, edit: Edit, share: int) -> tuple[int, int]:
-        """What became of an edit, and how many events and links it took."""
-        tenant = transaction.memory.tenants.by_name.get(edit.tenant.encode("ascii"))
-        if tenant is None:
-            return NOT_FOUND, 0
-        pending = transaction.pending
-        if not edit.email:
-            if pending is not None and pending.tenant == tenant.id:
-                return BUSY, 0
-            transaction.replace_tenant(tenant)
-            return DONE, 0
-        key = (tenant.id, edit.email)
-        if pending is not None and pending.holds(*key):
-            return NOT_FOUND, 0
-        state = transaction.state(*key)
-        if state is None:
-            return NOT_FOUND, 0
-        if key in transaction.unfinished:
-            return BUSY, 0
-        if edit.change is None:
-            done = delete_email(transaction, state, share)
-        else:
-            done = change_email(transaction, tenant, state, edit, edit.change, share)
-        return DONE, done
 
 
 def delete_email(transaction: Transaction, state: EmailState, share: int) -> int:

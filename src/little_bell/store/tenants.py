@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from little_bell.store.blocks import Blocked
+
 Numbers = tuple[int, int, int, int, int]  # email, seq, agent, link, campaign
 
 
@@ -37,6 +39,7 @@ class Tenant:
     """One tenant's counters. Writers snapshot them and put them back where a commit fails."""
 
     __slots__ = (
+        "blocked",
         "id",
         "last_agent",
         "last_campaign",
@@ -67,6 +70,7 @@ class Tenant:
         self.last_campaign = last_campaign
         self.policy = NO_POLICY
         self.salt: bytes | None = None  # None: nobody ever opted out
+        self.blocked: Blocked | None = None  # what is switched off
 
     def numbers(self) -> Numbers:
         """The counters, in the order of `update_tenant`."""

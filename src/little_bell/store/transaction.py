@@ -4,6 +4,7 @@ import apsw
 
 from little_bell.store import idempotency
 from little_bell.store.aggregates import Aggregates
+from little_bell.store.blocks import Blocked
 from little_bell.store.clicks import Click, Clicks
 from little_bell.store.dictionary import HOUR, OTHER
 from little_bell.store.memory import HOT, TENANT_GOING, Memory, Unfinished
@@ -44,6 +45,7 @@ class Transaction:
         "aggregates",
         "at",
         "balances",
+        "blocked",
         "clicked",
         "clicks",
         "created",
@@ -71,6 +73,7 @@ class Transaction:
         self.unfinished = memory.unfinished  # the same; another dict where it changes
         self.optouts = OptOuts(cursor, memory)
         self.settled: list[tuple[Tenant, Policy, bytes | None]] = []  # policy and salt, before
+        self.blocked: dict[int, Blocked] = {}  # of tenants that switch something off or on
         self.snapshots: dict[int, Numbers] = {}  # of tenants, before
         self.replaced: list[tuple[Tenant, Tenant]] = []  # tenants that went: the old and the new
         self.created: list[Tenant] = []
@@ -307,6 +310,9 @@ class Transaction:
         stored under the old number is found by nobody any more, and swept later."""
         new = Tenant(self.memory.tenants.last + 1, old.name, *old.numbers())
         new.policy, new.salt = old.policy, old.salt
+        new.blocked = self.blocked.pop(old.id, old.blocked)
+        if new.blocked is not None:  # at most MAX_BLOCKS rows
+            self.cursor.execute(SQL["renumber_blocks"], (new.id, old.id))
         self.cursor.execute(SQL["renumber_tenant"], (new.id, old.id))
         self.cursor.execute(SQL["renumber_keys"], (new.id, old.id))  # its name stays closed
         # Emails of this very tick have ids too: `flush` knows the old number alone.

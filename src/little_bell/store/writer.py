@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from little_bell.errors import DataError, StartError, StoreError
+from little_bell.store.blocks import gather
 from little_bell.store.database import MIGRATIONS, migrate, open_writer, store_error
 from little_bell.store.idempotency import Created, find
 from little_bell.store.job import Job
@@ -87,6 +88,7 @@ class Writer:
         rows = [Unfinished(*row) for row in self.cursor.execute(SQL["unscoped_unfinished"])]
         self.memory.unfinished = {(one.tenant, one.email): one for one in rows}
         found: list[Any] = self.cursor.execute(SQL["unscoped_tenants"]).fetchall()
+        blocks = gather(self.cursor.execute(SQL["unscoped_blocks"]))
         # A tenant that went in a transaction of which nobody knew whether it was committed.
         for gone in tenants.by_id.keys() - {id_ for id_, *_ in found}:
             tenants.discard(tenants.by_id[gone])
@@ -100,6 +102,7 @@ class Writer:
             policy = Policy(consent, addresses, gpc, retention, read_hosts(hosts))
             known.policy = NO_POLICY if policy == NO_POLICY else policy
             known.salt = salt
+            known.blocked = blocks.get(id_)
         keys: list[Any] = self.cursor.execute(SQL["unscoped_keys"]).fetchall()
         self.memory.keys.load(keys)
         marking = [Marking(*row) for row in self.cursor.execute(SQL["unscoped_marking"])]
@@ -139,6 +142,8 @@ class Writer:
         self.memory.pending = transaction.pending
         self.memory.unfinished = transaction.unfinished
         self.memory.marking = transaction.optouts.marking
+        for id_, blocked in transaction.blocked.items():
+            self.memory.tenants.by_id[id_].blocked = blocked
         if job is not None:
             job.committed()
         return written

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 try:
-    from _sha2 import sha256  # type: ignore[import-not-found, unused-ignore]
+    from _sha2 import sha256 as sha256  # type: ignore[import-not-found, unused-ignore]
 except ImportError:
     try:
-        from _sha256 import sha256  # type: ignore[import-not-found, unused-ignore]
+        from _sha256 import sha256 as sha256  # type: ignore[import-not-found, unused-ignore]
     except ImportError:  # a Python that was built without its own
-        from hashlib import sha256
+        from hashlib import sha256 as sha256
 
 __all__ = ["Keyring", "same", "sha256"]  # all of us take these two from here
 

@@ -9,13 +9,16 @@ def source_of(address: bytes) -> bytes:
 
 
 class Budget:
-    """A token bucket for each of many sources, in bounded memory."""
+    """A token bucket for each of many sources, in bounded memory.
+
+    A source that is forgotten begins anew: who has more than SOURCES addresses has no bound here.
+    """
 
     __slots__ = ("_burst", "_free_at", "_seconds")
 
     def __init__(self, per_minute: float, burst: int) -> None:
-        """`burst` at once, then `per_minute`."""
-        self._seconds = 60.0 / per_minute  # that one costs
+        """`burst` at once, then `per_minute`; 0: without a limit."""
+        self._seconds = 60.0 / per_minute if per_minute else 0.0  # that one costs
         self._burst = (burst - 1) * self._seconds
         self._free_at: dict[bytes, float] = {}  # when all is paid back; the oldest first
 
@@ -25,6 +28,8 @@ class Budget:
 
     def spend(self, source: bytes, now: float) -> float:
         """Spend one; the seconds to wait where there is none left, else 0."""
+        if not self._seconds:
+            return 0.0
         wait = self.wait(source, now)
         if not wait:
             free_at = self._free_at

@@ -56,6 +56,12 @@ class Connection:
         """Nothing of a request has come, nothing is to be sent."""
         return not (self.reader.reading or self.unsent or self.out or self.reader.buffer)
 
+    def refuse(self, answer: bytes) -> None:
+        """Answer what is not read to its end, and close once the client stops sending."""
+        self.out.append(answer)
+        self.closing = True
+        self.lingering = True
+
     def collect(self) -> None:
         """Make this tick's answers the bytes to send."""
         out = self.out

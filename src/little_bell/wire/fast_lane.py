@@ -31,6 +31,7 @@ from little_bell.wire.privacy import Privacy
 from little_bell.wire.register import Handler, Register
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import CONTROL_ROUTES, EITHER, ROUTES, SLOW, Router
+from little_bell.wire.switches import Switches
 from little_bell.wire.tracker import Tracker
 
 MESSAGES = ("Email opened", "Link clicked")  # by kind
@@ -85,6 +86,7 @@ class FastLane:
             **self.register.handlers,
             **self.login.handlers,
             **self.privacy.handlers,
+            **Switches(self.register, self.replies, log).handlers,
             **operations.handlers,
         }
 

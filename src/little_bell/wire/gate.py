@@ -24,6 +24,8 @@ from little_bell.wire.sessions import ADMIN, Sessions
 
 FAILURES_PER_MINUTE = 10
 FAILURES_AT_ONCE = 10
+WISHES_PER_MINUTE = 60  # what strangers may change: opt-outs
+WISHES_AT_ONCE = 60
 SAFE = (b"GET", b"HEAD")
 EVERY = b""  # in place of the tenant that a key opens
 LONGEST_NEXT = 1000  # characters of an address that a login leads to
@@ -48,6 +50,9 @@ class Gate:
         self.metrics_token = _hash(config.metrics_token.encode("ascii"))
         self.sessions = Sessions(config, keyring, keys, self.admin if self.has_admin else None)
         self.failures = Budget(FAILURES_PER_MINUTE, FAILURES_AT_ONCE)
+        most = config.max_requests_per_minute
+        self.requests = Budget(most, max(1, most))
+        self.wishes = Budget(WISHES_PER_MINUTE, WISHES_AT_ONCE)
 
     def is_open(self, tenant: bytes) -> bool:
         """Whether anybody may manage a tenant."""
@@ -59,6 +64,10 @@ class Gate:
         """None: the request may go on, without its credentials. Else its answer; or Refused is
         raised. `now` is seconds since the epoch."""
         access = route.access
+        if access is not routes.PUBLIC:
+            self._spend(self.requests, request, peer)
+        elif route.name == "opt_out":
+            self._spend(self.wishes, request, peer)
         if access is routes.PUBLIC:
             if route.lane is not routes.FAST:
                 hide(request.headers)
@@ -88,9 +97,19 @@ class Gate:
             request.headers[IN_SESSION] = b"1"
         return None
 
+    def _spend(self, budget: Budget, request: Request, peer: bytes) -> None:
+        """Count a request of a source. Raises Refused (429) where it had its share."""
+        wait = budget.spend(self._source(request, peer), monotonic())
+        if wait:
+            self.replies.counters.requests_limited += 1
+            raise Refused(429, "too many requests came from this address", retry_after=ceil(wait))
+
+    def _source(self, request: Request, peer: bytes) -> bytes:
+        return source_of(client_address(peer, request.headers, self.config.trusted_proxies))
+
     def try_key(self, given: bytes, request: Request, peer: bytes) -> Key | None:
         """The key that was given, whosever it is; None where it is none. Raises Refused (429)."""
-        source = source_of(client_address(peer, request.headers, self.config.trusted_proxies))
+        source = self._source(request, peer)
         wait = self.failures.wait(source, monotonic())
         if wait:
             raise Refused(429, SLOWED, retry_after=ceil(wait))

@@ -29,6 +29,7 @@ REASON_PHRASES = {
     405: "Method Not Allowed",
     408: "Request Timeout",
     409: "Conflict",
+    410: "Gone",
     413: "Content Too Large",
     415: "Unsupported Media Type",
     417: "Expectation Failed",

@@ -58,10 +58,19 @@ class Creation(Later):
 class Editing(Later):
     """The answer to a change of an email, or to its end or a tenant's."""
 
-    __slots__ = ("address", "edit", "request", "route")
+    __slots__ = ("address", "done", "edit", "request", "route")
 
-    def __init__(self, request: Request, route: str, edit: "Edit", address: str) -> None:
+    def __init__(
+        self,
+        request: Request,
+        route: str,
+        edit: "Edit",
+        address: str,
+        done: "Callable[[Editing], bytes] | None",
+    ) -> None:
+        """`done` makes the answer where it is carried out; None: as those of emails are."""
         super().__init__()
+        self.done = done
         self.request = request
         self.route = route
         self.edit = edit
@@ -247,7 +256,7 @@ class Register:
         email = self._email(segments)
         change = parse_change(request.body)
         edit = Edit(segments[1].decode("ascii"), email, change)
-        return self._edit(request, "change_email", edit, peer)
+        return self.edit(request, "change_email", edit, peer)
 
     def delete_email(
         self, request: Request, segments: list[bytes], _query: bytes, peer: bytes
@@ -257,7 +266,7 @@ class Register:
 
         email = self._email(segments)
         edit = Edit(segments[1].decode("ascii"), email, None)
-        return self._edit(request, "delete_email", edit, peer)
+        return self.edit(request, "delete_email", edit, peer)
 
     def delete_tenant(
         self, request: Request, segments: list[bytes], query: bytes, peer: bytes
@@ -270,7 +279,7 @@ class Register:
         if query_value(query, "confirm") != tenant:
             detail = f"this deletes everything of {tenant}; say so with ?confirm={tenant}"
             raise Refused(400, detail, "confirm")
-        return self._edit(request, "delete_tenant", Edit(tenant, 0, None), peer)
+        return self.edit(request, "delete_tenant", Edit(tenant, 0, None), peer)
 
     def _email(self, segments: list[bytes]) -> int:
         email = parse_id(segments[3])
@@ -278,7 +287,15 @@ class Register:
             raise Refused(404, "there is no such email")
         return email
 
-    def _edit(self, request: Request, route: str, edit: "Edit", peer: bytes) -> Editing:
+    def edit(
+        self,
+        request: Request,
+        route: str,
+        edit: "Edit",
+        peer: bytes,
+        done: Callable[[Editing], bytes] | None = None,
+    ) -> Editing:
+        """Note an edit for this tick. Raises Refused (503)."""
         from little_bell.store.edits import AT_ONCE
 
         full = len(self.editings) >= AT_ONCE or self.correcting is not None
@@ -287,24 +304,27 @@ class Register:
         if full:
             raise Refused(503, TOO_MANY, retry_after=1)
         address = self._address(request, peer, edit.tenant)
-        editing = Editing(request, route, edit, address)
+        editing = Editing(request, route, edit, address, done)
         self.editings.append(editing)
         return editing
 
     def _edited(self, editing: Editing) -> bytes:
-        from little_bell.store.edits import BUSY, LATER, NOT_FOUND
+        from little_bell.store.edits import BUSY, LATER, NO_ROOM, NOT_FOUND
 
         request, route, edit = editing.request, editing.route, editing.edit
         error = self.edits.error if self.edits is not None else StoreError("not written")
-        what = "email" if edit.email else "tenant"
         if error is not None:
             refused = self._failed(error)
         elif edit.outcome == NOT_FOUND:
-            refused = Refused(404, f"there is no such {what}")
+            refused = Refused(404, f"there is no such {edit.what}")
         elif edit.outcome == LATER:
             refused = Refused(503, TOO_MANY, retry_after=1)
         elif edit.outcome == BUSY:
-            refused = Refused(409, f"the {what} is being changed already", retry_after=1)
+            refused = Refused(409, f"the {edit.what} is being changed already", retry_after=1)
+        elif edit.outcome == NO_ROOM:
+            refused = Refused(409, "the tenant has too many blocks: delete some")
+        elif editing.done is not None:
+            return editing.done(editing)
         else:
             fields = {"email_id": edit.email} if edit.email else {}
             address = {"ip_address": editing.address}

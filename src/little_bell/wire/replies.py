@@ -26,14 +26,16 @@ class Replies:
         """Let time pass: `now` is in seconds since the epoch."""
         self.answers.tick(now)
 
-    def prepare(self, route: str, status: int, headers: Headers, body: bytes) -> None:
+    def prepare(self, name: str, status: int, headers: Headers, body: bytes) -> None:
         """Keep an answer ready for `prepared`."""
-        self.answers.prepare(route, status, headers, body)
+        self.answers.prepare(name, status, headers, body)
 
-    def prepared(self, request: Request, route: str) -> bytes:
-        """An answer of status 200 that was prepared."""
-        self.counters.request("fast", route, 200)
-        return self.answers.prepared[route, request.head_only, connection_line(request)]
+    def prepared(
+        self, request: Request, name: str, route: str | None = None, status: int = 200
+    ) -> bytes:
+        """An answer that was prepared with this status. `route`: its label, if not `name`."""
+        self.counters.request("fast", route or name, status)
+        return self.answers.prepared[name, request.head_only, connection_line(request)]
 
     def answer(
         self, request: Request, route: str, status: int, headers: Headers, body: bytes

@@ -315,9 +315,7 @@ class Server:
 
     def _refuse(self, connection: Connection, bad: BadRequest) -> None:
         """Answer bytes that are no request, and close."""
-        connection.out.append(self.lane.replies.malformed(Refused(bad.status, bad.detail)))
-        connection.closing = True
-        connection.lingering = True
+        connection.refuse(self.lane.replies.malformed(Refused(bad.status, bad.detail)))
 
     def _answer(self, connection: Connection) -> None:
         """Send what a tick made for a connection."""
@@ -369,8 +367,7 @@ class Server:
         if self.passage.give(connection.socket, message, self.now):
             self._drop(connection)
             return
-        connection.out.append(self.lane.not_taken(request))
-        connection.lingering = True
+        connection.refuse(self.lane.not_taken(request))
         self._answer(connection)
 
     # The end

@@ -209,3 +209,8 @@ ORDER BY t.name, k.key;
 SELECT name FROM tenants AS t
 WHERE NOT EXISTS (SELECT 1 FROM keys AS k WHERE k.tenant = t.tenant)
 ORDER BY name;
+
+-- name: blocks
+-- What is switched off, newest first.
+SELECT block, email, url, at FROM blocks WHERE tenant = ? AND block < ?
+ORDER BY block DESC LIMIT ?;

@@ -454,3 +454,23 @@ DELETE FROM keys WHERE tenant = ?1 AND key = (
 -- name: renumber_keys
 -- Keys stay where their tenant begins anew.
 UPDATE keys SET tenant = ? WHERE tenant = ?;
+
+-- name: unscoped_blocks
+-- What is switched off, for the memory of the fast lane.
+SELECT tenant, block, email, url FROM blocks;
+
+-- name: select_block
+-- When something was switched off.
+SELECT at FROM blocks WHERE tenant = ? AND block = ?;
+
+-- name: insert_block
+-- Something is switched off.
+INSERT INTO blocks (tenant, block, kind, email, url, at) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: delete_block
+-- And on again.
+DELETE FROM blocks WHERE tenant = ? AND block = ?;
+
+-- name: renumber_blocks
+-- A tenant begins anew: what was switched off stays so.
+UPDATE blocks SET tenant = ? WHERE tenant = ?;
