@@ -89,6 +89,11 @@ def created(base: str, addresses: Addresses, tenant: str, email: int) -> dict[st
     return {"email_id": email, "tracking_pixel_url": base + addresses.pixel(tenant, email)}
 
 
+def where(prefix: str, tenant: str, email: int) -> tuple[tuple[str, str], ...]:
+    """The header that says where a new email is; `prefix` is BASE_URL's path."""
+    return (("Location", f"{prefix}/{tenant}/emails/{email}"),)
+
+
 def described(
     email: int,
     subject: str | None,

@@ -41,7 +41,7 @@ def headers(name: str, version: str | None) -> tuple[tuple[str, str], ...]:
     known = version == file(name).version
     return (
         ("Content-Type", file(name).type),
-        ("Cache-Control", f"public, max-age={'31536000, immutable' if known else '3600'}"),
+        ("Cache-Control", f"max-age={'31536000, immutable' if known else '3600'}"),
         ("Content-Security-Policy", "default-src 'none'"),
         ("X-Content-Type-Options", "nosniff"),
     )

@@ -1,7 +1,10 @@
 """The answers both lanes give: JSON, pages for people, problems."""
 
+from binascii import b2a_base64
+
 from little_bell.errors import Refused
 from little_bell.page import BEARER
+from little_bell.tracking.signing import sha256
 from little_bell.wire.http import REASON_PHRASES, Headers
 
 JSON_HEADERS: Headers = (
@@ -15,10 +18,20 @@ TEXT_HEADERS: Headers = (
     ("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),
     *JSON_HEADERS[1:],
 )
+STYLE = """body{font:1rem/1.5 system-ui,sans-serif;margin:20vh auto;max-width:32rem;padding:0 1rem;
+color:#222;background:#fff}h1{font-size:1.25rem}
+a{color:inherit;overflow-wrap:anywhere}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181a1b}}"""
+# No style but this one, by its hash (https://www.w3.org/TR/CSP3/).
+STYLE_HASH = b2a_base64(sha256(STYLE.encode("ascii")).digest(), newline=False).decode("ascii")
+POLICY = (
+    f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
 PAGE_HEADERS: Headers = (
     ("Content-Type", "text/html; charset=utf-8"),
     ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"),
+    ("Content-Security-Policy", POLICY),
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
     ("X-Robots-Tag", "noindex, nofollow"),
@@ -30,10 +43,7 @@ CHALLENGE = f'{BEARER}, Basic realm="Little Bell", charset="UTF-8"'
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">
-<style>body{{font:1rem/1.5 system-ui,sans-serif;margin:20vh auto;max-width:32rem;padding:0 1rem;
-color:#222;background:#fff}}h1{{font-size:1.25rem}}
-a{{color:inherit;overflow-wrap:anywhere}}
-@media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181a1b}}}}</style></head>
+<style>{style}</style></head>
 <body><h1>{title}</h1>{detail}</body></html>
 """
 
@@ -44,7 +54,8 @@ def preview(url: str, why: str) -> bytes:
     """A page that names a link's target, which is canonical, and leads there only by hand."""
     shown = url.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     detail = TARGET.format(why=why, url=shown)
-    return PAGE.format(title="Where this link leads", detail=detail).encode("utf-8")
+    text = PAGE.format(title="Where this link leads", detail=detail, style=STYLE)
+    return text.encode("utf-8")
 
 
 def to_json(value: object) -> bytes:
@@ -79,8 +90,8 @@ def problem(refused: Refused, page: bool) -> tuple[int, Headers, bytes]:
     if page:
         detail = detail[:1].upper() + detail[1:].replace("&", "&amp;").replace("<", "&lt;") + "."
         detail = f"<p>{detail}</p>"
-        body = PAGE.format(title=f"{refused.status} {title}", detail=detail).encode("utf-8")
-        return refused.status, PAGE_HEADERS + extra, body
+        text = PAGE.format(title=f"{refused.status} {title}", detail=detail, style=STYLE)
+        return refused.status, PAGE_HEADERS + extra, text.encode("utf-8")
     members: dict[str, object] = {
         "type": "about:blank",
         "title": title,

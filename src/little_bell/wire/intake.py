@@ -17,7 +17,7 @@ from little_bell.api.batches import (
     emails_of_list,
     prepare,
 )
-from little_bell.api.emails import created, is_ndjson, parse_email, read_once
+from little_bell.api.emails import created, is_ndjson, parse_email, read_once, where
 from little_bell.config import NO_TENANT, Config, is_tenant
 from little_bell.errors import Refused
 from little_bell.tracking.addresses import Addresses
@@ -158,7 +158,8 @@ class Intake:
                     JSON_HEADERS,
                     to_json(answer_list(base, addresses, tenant, first, total)),
                 )
-            return 201, JSON_HEADERS, to_json(created(base, addresses, tenant, first))
+            place = where(self.config.prefix, tenant, first)
+            return 201, JSON_HEADERS + place, to_json(created(base, addresses, tenant, first))
         detail, retry_after = REFUSALS[status]
         return problem(Refused(status, detail, retry_after=retry_after), page=False)
 

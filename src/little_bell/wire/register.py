@@ -175,7 +175,14 @@ class Register:
         self, request: Request, segments: list[bytes], _query: bytes, peer: bytes
     ) -> Outcome:
         """Note a new email; its answer follows from the commit."""
-        from little_bell.api.emails import NO_EMAILS, created, is_ndjson, parse_email, read_once
+        from little_bell.api.emails import (
+            NO_EMAILS,
+            created,
+            is_ndjson,
+            parse_email,
+            read_once,
+            where,
+        )
 
         tenant = self._tenant(segments)
         if not request.body and is_ndjson(request.headers.get(b"content-type", b"")):
@@ -190,7 +197,8 @@ class Register:
             known = self.bulk.created_before(tenant, once, self.now_ms)
             if known is not None:
                 members = created(self.config.base_url, self.addresses, tenant, known.first)
-                return self.replies.json(request, "create_email", 201, members)
+                place = where(self.config.prefix, tenant, known.first)
+                return self.replies.json(request, "create_email", 201, members, place)
         return self._create(request, "create_email", email, peer)
 
     def try_it(
@@ -221,7 +229,7 @@ class Register:
         return self.policies.address(request, peer, known)
 
     def _created(self, creation: Creation, email: int) -> None:
-        from little_bell.api.emails import created
+        from little_bell.api.emails import created, where
 
         request, route, tenant = creation.request, creation.route, creation.tenant
         if (0, email) == REFUSED:
@@ -234,7 +242,8 @@ class Register:
             creation.answer = self.replies.answer(request, route, 303, headers, b"")
         else:
             members = created(self.config.base_url, self.addresses, tenant, email)
-            creation.answer = self.replies.json(request, route, 201, members)
+            place = where(self.config.prefix, tenant, email)
+            creation.answer = self.replies.json(request, route, 201, members, place)
         if self.log.level <= INFO:
             stamp = self.log.stamp(self.now)
             self.log.event(stamp, "Email created", tenant, email, creation.address)

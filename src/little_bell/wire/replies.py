@@ -47,9 +47,11 @@ class Replies:
             self.log.write(DEBUG, "Answered", route=route, status=status, target=target)
         return self.answers.write(request, status, headers, body)
 
-    def json(self, request: Request, route: str, status: int, value: object) -> bytes:
-        """A JSON value."""
-        headers = JSON_HEADERS + cors(request.headers, self.origins)
+    def json(
+        self, request: Request, route: str, status: int, value: object, more: Headers = ()
+    ) -> bytes:
+        """A JSON value, with `more` headers."""
+        headers = JSON_HEADERS + more + cors(request.headers, self.origins)
         return self.answer(request, route, status, headers, to_json(value))
 
     def refuse(self, request: Request, name: str, refused: Refused, route: Route | None) -> bytes:

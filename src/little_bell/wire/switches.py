@@ -45,7 +45,9 @@ class Switches:
             if not edit.fresh:
                 return self.replies.json(request, "create_block", 200, members)
             self._log("Switched off", edit, editing.address)
-            return self.replies.json(request, "create_block", 201, members)
+            place = f"{self.register.config.prefix}/{edit.tenant}/blocks/{edit.block}"
+            headers = (("Location", place),)
+            return self.replies.json(request, "create_block", 201, members, headers)
 
         return self.register.edit(request, "create_block", edit, peer, done)
 
