@@ -18,6 +18,8 @@ from little_bell import __version__
 from little_bell.config import Config
 from little_bell.pages.views import Views
 from little_bell.store.statements import load
+from little_bell.tracking.addresses import Addresses
+from little_bell.tracking.signing import Keyring
 
 ROOT = Path(little_bell.__file__).parent
 SQL_FILES = sorted((ROOT / "store" / "sql").glob("*.sql"))
@@ -255,7 +257,8 @@ def test_every_statement_has_a_purpose_and_parameters_alone() -> None:
 
 def test_every_template_is_escaped(tmp_path: Path) -> None:
     config = Config({"DATABASE_URL": f"sqlite:{tmp_path / 't.db'}"})
-    environment = Views(config, lambda: pytest.fail("no page is made")).templates
+    addresses = Addresses(Keyring([b"k"]), False)
+    environment = Views(config, lambda: pytest.fail("no page is made"), addresses).templates
     assert environment.autoescape is True
     names = environment.list_templates()
     assert {Path(name).name for name in names} == {
