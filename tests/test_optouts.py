@@ -1,6 +1,7 @@
 """Opt-outs: a recipient is left alone, in mail that was sent before as well"""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from test_figures import NOON, Store
 
 ADA = "ada@example.com"
 MINUTE = 60_000
+STRANGERS = itertools.count(1)
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -34,8 +36,23 @@ def bell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
         yield bell
 
 
+def stranger() -> str:
+    """An address that has its whole share of opt-outs."""
+    n = next(STRANGERS)
+    return f"10.0.{n >> 8}.{n & 255}"
+
+
+def post(
+    bell: Bell, tenant: str, body: bytes | dict[str, Any], headers: dict[str, str] | None = None
+) -> Answer:
+    """An opt-out from somewhere."""
+    return bell.ask(
+        "POST", f"/{tenant}/optouts", body, {**(headers or {}), "X-Forwarded-For": stranger()}
+    )
+
+
 def opt_out(bell: Bell, tenant: str, recipient: str = ADA) -> None:
-    answer = bell.ask("POST", f"/{tenant}/optouts", {"recipient": recipient})
+    answer = post(bell, tenant, {"recipient": recipient})
     assert (answer.status, answer.body) == (204, b"")
 
 
@@ -105,7 +122,7 @@ def test_it_is_told(bell: Bell) -> None:
 def test_it_may_come_as_json_or_as_a_form(bell: Bell, body: bytes, headers: dict[str, str]) -> None:
     tenant = fresh_tenant()
     bell.create(tenant)
-    assert bell.ask("POST", f"/{tenant}/optouts", body, headers).status == 204
+    assert post(bell, tenant, body, headers).status == 204
     assert told(bell, tenant)["opted_out"]
 
 
@@ -139,7 +156,7 @@ def test_a_wrong_one_is_refused_whether_or_not_there_is_such_a_tenant(
 ) -> None:
     tenant, other = fresh_tenant(), fresh_tenant()
     bell.create(tenant)
-    one, two = (bell.ask("POST", f"/{name}/optouts", body, FORM) for name in (tenant, other))
+    one, two = (post(bell, name, body, FORM) for name in (tenant, other))
     assert (one.status, one.body) == (two.status, two.body)
     assert one.status == 400
 
@@ -150,12 +167,12 @@ def test_it_is_no_oracle(bell: Bell) -> None:
     answers: set[tuple[Any, ...]] = set()
     for name in (tenant, other):
         for recipient in (ADA, ADA, "nobody@example.com"):
-            answer = bell.ask("POST", f"/{name}/optouts", {"recipient": recipient})
+            answer = post(bell, name, {"recipient": recipient})
             headers = {k: v for k, v in answer.headers.items() if k != "date"}
             answers.add((answer.status, answer.body, str(headers)))
     assert len(answers) == 1
     assert bell.rows("SELECT 1 FROM tenants WHERE name = ?", other) == []
-    assert bell.ask("POST", "/_/optouts", {"recipient": ADA}).status == 404  # never a tenant's
+    assert post(bell, "_", {"recipient": ADA}).status == 404  # never a tenant's
 
 
 @pytest.mark.parametrize("name", ["%00", "%FF", "%20", "x" * 321])
@@ -234,9 +251,9 @@ def test_hits_in_the_same_go_lose_no_mark(bell: Bell) -> None:
     bell.create(tenant, recipient=ADA)
     body = json.dumps({"recipient": ADA}).encode()
     click = raw_request(f"/{tenant}/click/1?url=https://x.example/")
-    post = raw_request(f"/{tenant}/optouts", method="POST", body=body)
+    between = raw_request(f"/{tenant}/optouts", method="POST", body=body)
     with Line(bell.port) as line:
-        line.send(click + post + click)
+        line.send(click + between + click)
         assert [line.answer().status for _ in range(3)] == [302, 204, 302]
     before = len(hits(bell, tenant))
     assert before <= 2
@@ -269,7 +286,10 @@ def test_many_at_once_are_all_answered(bell: Bell) -> None:
     bell.create(tenant, recipient="r7@example.com")
     requests = [
         raw_request(
-            f"/{tenant}/optouts", method="POST", body=b'{"recipient": "r%d@example.com"}' % n
+            f"/{tenant}/optouts",
+            f"X-Forwarded-For: {stranger()}",
+            method="POST",
+            body=b'{"recipient": "r%d@example.com"}' % n,
         )
         for n in range(200)
     ]
