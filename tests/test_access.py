@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+import signatures
 from access import (
     ADMIN_KEY,
     HALF_A_DAY,
@@ -36,7 +37,7 @@ class Row(NamedTuple):
     """How a route is asked, and what it says to who may."""
 
     kind: int
-    request: str  # {t}: the tenant; {n}: an email that is still there
+    request: str  # {t}: the tenant; {n}: an email that is still there; {token}: of a link
     ok: int
     body: str | None = None
     open: int = 0  # where the tenant is open, if not the same
@@ -46,6 +47,8 @@ class Row(NamedTuple):
 ROWS = {
     "pixel": Row(PUBLIC, "GET /{t}/pixel/1.gif", 200),
     "click": Row(PUBLIC, "GET /{t}/click/1?url=https://example.com/", 302),
+    "signed_pixel": Row(PUBLIC, "GET /{t}/o/1/AAAAAAAAAAAAAAAA.gif", 200),
+    "signed_click": Row(PUBLIC, "GET /{t}/l/1/{token}", 302),
     "click_url": Row(READ, "GET /{t}/click-url/1?url=https://example.com/", 200),
     "create_email": Row(WRITE, "POST /{t}/emails", 201, "{}"),
     "change_email": Row(WRITE, "PATCH /{t}/emails/1", 200, '{"subject": "x"}'),
@@ -162,6 +165,7 @@ class Cast:
     def __init__(self, bell: Bell) -> None:
         self.bell = bell
         self.emails = 1
+        self.secret = bell.database.with_name("tracking.db.secret").read_bytes().split()[0]
         lines = "{}\n" * EMAILS
         headers = {"Content-Type": "application/x-ndjson", **bearer(ADMIN_KEY)}
         for tenant in ("acme", "bare"):
@@ -242,6 +246,8 @@ class Cast:
         if "{n}" in target:
             self.emails += 1
         target = target.replace("{t}", tenant).replace("{n}", str(self.emails))
+        token = signatures.token(self.secret, tenant, 1, "https://example.com/")
+        target = target.replace("{token}", token)
         kind = {"Content-Type": row.type} if row.type else {}
         headers = {**OUR_PAGE, **from_elsewhere(), **kind, **headers}
         return self.bell.ask(method, target, row.body, headers)

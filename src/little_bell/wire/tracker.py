@@ -200,7 +200,7 @@ class Tracker:
         """A redirect to where the link says, counted; or a page that says where it leads."""
         asked = segments[3].endswith(PREVIEW)
         email = parse_id(segments[3].removesuffix(PREVIEW))
-        sig = query_value(query, "sig")
+        sig = signature_of(query)
         plain = sig is None and not asked and not self.addresses.signed
         missed = plain and self._issued(segments[1], email) is None
         if missed:
@@ -283,3 +283,11 @@ class Tracker:
             "original_url": url,
         }
         return self.replies.json(request, "click_url", 200, members)
+
+
+def signature_of(query: bytes) -> str | None:
+    """The signature that stands in a link; what is no text is a bad one."""
+    try:
+        return query_value(query, "sig")
+    except Refused:
+        return ""
