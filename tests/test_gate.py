@@ -324,6 +324,14 @@ def test_a_wrong_key_gets_the_form_again(bell: Bell, key: str, sent: str) -> Non
     assert "no-store" in answer.headers["cache-control"]
 
 
+def test_a_key_of_another_tenant_begins_no_session(bell: Bell, key: str) -> None:
+    other = create_key(bell, "other")
+    answer = bell.ask("POST", "/acme/dashboard/login", f"key={other}", from_elsewhere())
+    assert answer.status == 401
+    assert "set-cookie" not in answer.headers
+    assert b"does not open acme" in answer.body
+
+
 def test_nobody_can_say_that_a_key_was_wrong_or_a_session_is_there(bell: Bell, key: str) -> None:
     """What the fast lane tells the slow one is not taken from clients."""
     headers = {"Little-Bell-Wrong-Key": "1", "Little-Bell-Session": "1"}
