@@ -13,10 +13,12 @@ from bell import dump, wait_until
 from durable_vfs import PowerVFS
 from little_bell.errors import DataError, StoreError
 from little_bell.store.batch import Sweep
+from little_bell.store.blocks import NO_BLOCKS
 from little_bell.store.edits import BUSY, DONE, NOT_FOUND, Edit, Edits, Finish
 from little_bell.store.job import ROWS
 from little_bell.store.recorder import Recorder
 from little_bell.store.recount import Recount
+from little_bell.store.switching import SwitchOff, SwitchOn
 from little_bell.store.transaction import GONE
 from little_bell.store.writer import Writer
 from little_bell.tracking.email import Change, NewEmail
@@ -35,6 +37,10 @@ EDITS: dict[str, Callable[[], Edit]] = {
     "new campaign": lambda: Edit("acme", 1, Change(CAMPAIGN, campaign="winter")),
     "email": lambda: Edit("acme", 1, None),
     "tenant": lambda: Edit("acme", 0, None),
+    "block": lambda: SwitchOff("acme", 1, None),
+    "block of a link": lambda: SwitchOff("acme", 0, "https://1.example/"),
+    "block of a tenant": lambda: SwitchOff("acme", 0, None),
+    "end of a block": lambda: SwitchOn("acme", 1),
 }
 
 
@@ -49,6 +55,7 @@ def fill(writer: Writer, many: int = MANY) -> None:
     writer.write(NOON, [*emails, NewEmail("beta", None, None, "spring", None)], [])
     writer.write(NOON, [], [some_hit(1, 1, (OPEN, CLICK)[n % 2], n) for n in range(many)])
     writer.write(NOON, [], [some_hit(1, 2), some_hit(2, 1), some_hit(2, 1, CLICK)])
+    writer.write(NOON, [], [], Edits([SwitchOff("acme", 2, None)]))
 
 
 def remembered(writer: Writer) -> dict[str, Any]:
@@ -58,6 +65,10 @@ def remembered(writer: Writer) -> dict[str, Any]:
         "by id": {id_: (one.name, one.numbers()) for id_, one in memory.tenants.by_id.items()},
         "by name": {name: one.id for name, one in memory.tenants.by_name.items()},
         "last": memory.tenants.last,
+        "blocked": {
+            id_: (one.blocked or NO_BLOCKS)._replace(last=0)
+            for id_, one in memory.tenants.by_id.items()
+        },
         "pending": memory.pending,
         "unfinished": memory.unfinished,
     }
