@@ -250,6 +250,18 @@ def secret(config: Config, _values: dict[str, str], action: str) -> int:
     return 0
 
 
+def purge(config: Config, values: dict[str, str], _argument: str) -> int:
+    """Take old events out of the log; figures stay."""
+    from little_bell.ops.purge import purge as run
+    from little_bell.ops.purge import read_cut
+    from little_bell.wire.control import call
+
+    cut = read_cut(values.get("--days", ""), values.get("--before", ""))
+    events = run(existing(config), cut, values.get("--tenant"), call, task)
+    say(f"{events:,} events purged")
+    return 0
+
+
 def existing(config: Config) -> str:
     """The database file. Raises LittleBellError where there is none."""
     if not os.path.exists(config.database_url):
@@ -277,6 +289,17 @@ COMMANDS = (
         "ACTION",
         "rotate: a new key signs links, those before verify; drop: forget those",
         secret,
+    ),
+    Command(
+        "purge",
+        "",
+        "take old events out of the log; figures stay, opens go on",
+        purge,
+        (
+            "--days N        those older than N days",
+            "--before DATE   or those from before a day (YYYY-MM-DD, UTC)",
+            "--tenant NAME   of this one alone",
+        ),
     ),
     Command("backup", "FILE", "write a consistent copy; opens go on", backup),
     Command(

@@ -130,8 +130,13 @@ class Reads:
             if email is None:
                 raise Refused(404, "there is no such email")
             found = events.timeline(reader, asked.tenant, email.email, heads, limit)
+            purged = events.purged(reader, asked.tenant, email.email)
         listed = [event_record(event) for event in found.events]
-        members = {"events": listed, "next": self._next(asked, found.next)}
+        members = {
+            "events": listed,
+            "events_purged": purged,
+            "next": self._next(asked, found.next),
+        }
         return answer({**email_record(email), **members})
 
     def stats(self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:

@@ -181,6 +181,12 @@ class Health:
                 recorder.dropped,
             ),
             one(
+                "events_purged_total",
+                "counter",
+                "Events that left the log because they were old.",
+                counters.events_purged,
+            ),
+            one(
                 "rows_refused_total", "counter", "Rows that the database refused.", recorder.refused
             ),
             one("connections_open", "gauge", "Open connections.", counters.connections),

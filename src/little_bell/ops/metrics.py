@@ -55,6 +55,7 @@ class Counters:
         "commit",
         "connections",
         "events",
+        "events_purged",
         "heads",
         "latency",
         "longest_turn",
@@ -82,6 +83,7 @@ class Counters:
         self.blocked = 0
         self.misses_limited = 0
         self.requests_limited = 0
+        self.events_purged = 0
         self.answers_not_durable = 0
         self.accepted = 0
         self.connections = 0

@@ -137,6 +137,10 @@ class Ledger:
         """Events of an email, newest first."""
         return log_of.timeline(self.reader, self.number, email, heads, limit)
 
+    def purged(self, email: int) -> int:
+        """How many events of an email were purged."""
+        return log_of.purged(self.reader, self.number, email)
+
     def campaign_number(self, name: str | None) -> int | None:
         return None if name is None else names.campaign_id(self.reader, self.number, name)
 

@@ -64,6 +64,7 @@ def values(
         "title": email.subject or f"Email {email.email}",
         "email": sent(email, where.to("campaigns", number) if number else ""),
         "events": [event_row(event, email.created_at) for event in found.events],
+        "purged": ledger.purged(email.email),
         "trying": fresh and bool(asked(query, "try")),
         "pixel": where.prefix + addresses.pixel(where.tenant, email.email),
         "click": where.prefix + addresses.click(where.tenant, email.email, back),

@@ -34,6 +34,7 @@ PAUSE = 0.005  # seconds, more with each further round
 LONGEST_PAUSE = 0.02
 
 FRAME = PAGE_SIZE + 24  # bytes of a page in the WAL
+HEADER = 32  # bytes before the first of them
 
 sync = getattr(os, "fdatasync", os.fsync)
 
@@ -60,11 +61,15 @@ class Checkpointer:
         self.again_at = 0.0  # monotonic
         self.error: apsw.Error | OSError | None = None  # of the last round
         self.asked = False
+        self.clean = False  # once it began anew, all of its file behind its end goes
+        self.cleaning = False  # now
         self.fd: int | None = None  # of the database, to sync it
 
-    def ask(self) -> None:
-        """Do one at the next step, however little the WAL holds."""
+    def ask(self, clean: bool = False) -> None:
+        """Do one at the next step, however little the WAL holds. `clean`: nothing that was in it
+        before stays in its file."""
         self.asked = True
+        self.clean = self.clean or clean
 
     def step(self, now: float) -> None:
         """Start a round, or finish it. `now` is monotonic seconds.
@@ -158,11 +163,14 @@ class Checkpointer:
         try:
             size = os.stat(path).st_size
             least = max(self.cap_bytes, 2 * self.writer.wal_pages * FRAME)
+            if self.cleaning:
+                least = HEADER + self.writer.wal_pages * FRAME
             if size > least:
                 os.truncate(path, max(least, size - CUT))
             self.long = size - CUT > least
         except OSError:
             self.long = False  # with the next checkpoint
+        self.cleaning = self.cleaning and self.long
 
     def _finish(self, now: float) -> None:
         started = perf_counter()
@@ -180,6 +188,9 @@ class Checkpointer:
         self.pause = 0.0
         self.count += 1
         self.asked = self.held = False
+        if self.clean:
+            self.clean = False
+            self.long = self.cleaning = True
 
     def _failed(self, error: apsw.Error | OSError, now: float) -> None:
         """Try again later, unless pages may be lost."""

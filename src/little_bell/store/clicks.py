@@ -1,10 +1,10 @@
 """Clicks of a tick: what is remembered of each email's chain, and bursts, which judge again."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
 
-from little_bell.store.dictionary import OTHER
 from little_bell.store.projection import (
     DISORDERED,
     EmailLink,
@@ -164,6 +164,8 @@ class Clicks:
         if not withdrawn:
             return
         remaining = self._remaining(state, known, min(withdrawn)[0])
+        if state.clicks:
+            remaining += self._purged(state, pairs)
         gone = {at for at, _ in withdrawn}
         known[:] = [one._replace(before=UNKNOWN) if one.before in gone else one for one in known]
         settle_clicks(state, pairs, withdrawn, remaining, self.figures)
@@ -171,8 +173,8 @@ class Clicks:
     def _remaining(
         self, state: EmailState, known: list[Click], oldest: int
     ) -> list[tuple[int, int]]:
-        """(at, link) of clicks by people that are left: at least the newest, and all that are not
-        older than `oldest`, the time of the oldest that was withdrawn."""
+        """(at, link) of clicks by people that are left in the log: at least the newest, and all
+        that are not older than `oldest`, the time of the oldest that was withdrawn."""
         if state.clicks == 0:
             return []
         if state.flags & DISORDERED:
@@ -183,8 +185,20 @@ class Clicks:
             return left
         last = next(one.before for one in known if one.at >= oldest)
         if last is not None and last != UNKNOWN:  # an older one: its link does not matter
-            return [(last, OTHER)]
+            return [(last, UNKNOWN)]
         return self._walk(state, state.head_click, oldest)
+
+    def _purged(self, state: EmailState, links: Iterable[int]) -> list[tuple[int, int]]:
+        """(at, link) of clicks by people that left the log: the first and the last, whatever their
+        links were, and the first of each of some links."""
+        key = (state.tenant, state.email)
+        row = self.cursor.execute(SQL["closed_clicks"], key).fetchone()
+        found = [(at, UNKNOWN) for at in row or () if at is not None]
+        for link in links if found else ():
+            row = self.cursor.execute(SQL["closed_link"], (*key, link)).fetchone()
+            if row is not None and row[2] is not None:
+                found.append((row[2], link))
+        return found
 
     def _walk(
         self, state: EmailState, seq: int | None, oldest: int | None

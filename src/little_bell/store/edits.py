@@ -41,6 +41,8 @@ SWEPT = (  # tables of a tenant that goes, by what deletes some of their rows
     "delete_some_figures",
     "delete_some_days",
     "delete_some_balances",
+    "delete_some_closed_states",
+    "delete_some_closed_links",
     "delete_some_links",
     "delete_some_agents",
     "delete_some_campaigns",
@@ -137,7 +139,7 @@ def delete_email(transaction: Transaction, state: EmailState, share: int) -> int
     for at, column in unique_figures(state.uniques()):
         balances.add_email(state, at, column)
     transaction.flush_states()  # and the links that were followed in this very tick
-    for name in ("delete_email", "delete_state"):
+    for name in ("delete_email", "delete_state", "delete_closed_state"):
         cursor.execute(SQL[name], key)
     transaction.forget(key)
     rest = Unfinished(tenant, email, GOING, state.campaign, state.head_open, state.head_click)
@@ -234,7 +236,8 @@ def take_links(transaction: Transaction, rest: Unfinished, share: int) -> int:
         if first is not None:
             transaction.balances.add(rest.tenant, LINK, link, first, UNIQUE_CLICKS)
     if rows:
-        cursor.execute(SQL["delete_email_links"], (*key, rows[-1][0]))
+        for name in ("delete_email_links", "delete_closed_links"):
+            cursor.execute(SQL[name], (*key, rows[-1][0]))
     return len(rows)
 
 
@@ -245,7 +248,7 @@ def take(
     cursor = transaction.cursor
     rows: list[Any] = cursor.execute(SQL["select_event"], (rest.tenant, seq)).fetchall()
     if not rows:
-        return None  # a hole in the chain: `check` tells of it
+        return None  # those before it were purged; `check` tells of any other hole
     at, link, client, class_, prev = rows[0]
     if rest.kind == MOVING:
         column = column_of(kind, class_)

@@ -125,8 +125,17 @@ def timeline(
         left[step.kind] = step.prev
         if _fits(step, search):
             seqs.append(step.seq)
-    more = (left[OPEN], left[CLICK])
-    return Timeline(events_of(reader, tenant, seqs), None if more == (None, None) else more)
+    there = {seq for (seq,) in reader.rows("events_there", tenant, *left)}
+    more = tuple(seq if seq in there else None for seq in left)  # those before were purged
+    return Timeline(
+        events_of(reader, tenant, seqs), None if more == (None, None) else (more[OPEN], more[CLICK])
+    )
+
+
+def purged(reader: Reader, tenant: int, email: int) -> int:
+    """How many events of an email were purged."""
+    row = reader.row("purged_events", tenant, email)
+    return 0 if row is None else int(row[0])
 
 
 def events_of(reader: Reader, tenant: int, seqs: list[int]) -> list[Event]:

@@ -5,6 +5,9 @@ Definitions: people are human, proxy and unknown. A unique open is an email open
 clicked (then inferred), by people; a unique belongs to the bucket of the first such event.
 """
 
+from collections.abc import Sequence
+from typing import Any, cast
+
 from little_bell.tracking.hit import OPEN
 from little_bell.tracking.rules import MACHINE
 
@@ -125,6 +128,12 @@ def fresh_row(created_at: int, campaign: int | None) -> StateRow:
     return (created_at, campaign, 0, 0, 0, 0, 0, 0, *nothing, None, None)
 
 
+def closed_row(created_at: int, campaign: int | None, closed: Sequence[Any]) -> StateRow:
+    """The state of an email as its purged events left it, a row of `closed_states`."""
+    row: Any = (created_at, campaign, 0, *closed, None, None)
+    return cast(StateRow, row)
+
+
 class EmailState:
     """What became of one email. Times are milliseconds since the epoch."""
 
@@ -211,6 +220,11 @@ class EmailState:
             self.tenant,
             self.email,
         )
+
+    def closed(self) -> tuple[int | None, ...]:
+        """Values for `keep_closed_state`."""
+        *row, _, _, _, _ = self.row()
+        return (self.tenant, self.email, *row)
 
     def uniques(self) -> tuple[int | None, bool, int | None]:
         """When it became a unique open, whether that is inferred, and a unique click."""

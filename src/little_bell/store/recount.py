@@ -21,12 +21,14 @@ from little_bell.store.projection import (
     EmailLink,
     EmailState,
     Figures,
+    closed_row,
     column_of,
     fresh_row,
     project_aggregate,
     project_click,
     project_open,
     project_sent,
+    unique_figures,
 )
 from little_bell.store.review import Line, Review
 from little_bell.store.statements import load
@@ -70,6 +72,7 @@ class Recount:
         self.events = 0
         self.strays = 0  # events whose email nobody knows
         self.unchained = 0  # events that do not name the one before them
+        self.closed_strays = 0  # the same of what is known of purged events
         self.figures = Figures()
         self.review = Review(self._user_agent) if judge else None
         self.unfinished: dict[tuple[int, int], Unfinished] = {}
@@ -102,37 +105,71 @@ class Recount:
         links = Groups(
             self._rows("unscoped_email_links"), keep=True, left=self._links_without_email
         )
+        closed_states = Groups(self._rows("unscoped_closed_states"), keep=False)
+        closed_links = Groups(
+            self._rows("unscoped_closed_links"),
+            keep=False,
+            left=lambda key, _rows: key in self.unfinished,
+        )
         for row in self._rows("unscoped_states"):
             tenant, email, *values = row
             self.emails += 1
             told = [Line(*one[2:]) for one in events.of((tenant, email))]
             stored = {link: values for _, _, link, *values in links.of((tenant, email))}
-            state = EmailState(tenant, email, fresh_row(values[0], values[1]))
-            state.flags = values[2] & OPTED_OUT  # the log does not tell
+            closed: list[Values] = [list(one[2:]) for one in closed_states.of((tenant, email))]
+            state = begun(tenant, email, values, closed)
+            pairs = {one[2]: EmailLink(*one[3:]) for one in closed_links.of((tenant, email))}
+            state.flags |= values[2] & OPTED_OUT  # the log does not tell
             if not any(one.tenant == tenant and one.first <= email <= one.last for one in pending):
                 project_sent(state, self.figures)
-            judged = told if self.review is None else self.review.judge(tenant, told)
+            self._uniques(state, pairs)
+            judged = told
+            if self.review is not None:
+                judged = self.review.judge(tenant, told, newest_click(state))
             for before, line in zip(told, judged, strict=True):
                 if line is not before:
                     key = [tenant, email, line.seq]
                     yield Correction(EVENT, key, before.judgement(), line.judgement())
-            pairs = self._replay(state, judged)
+            self._replay(state, pairs, judged)
+            self._heads(state, values, closed)
             *right, _, _ = state.row()
             if values[2:] != right:
                 yield Correction(STATE, [tenant, email], values[2:], right)
             yield from self._email_links(tenant, email, pairs, stored)
         self.strays = events.rest()
+        self.closed_strays = closed_states.rest() + closed_links.rest()
         links.rest()
         for tenant, email, link, *values in links.left_over:
             yield Correction(EMAIL_LINK, [tenant, email, link], values, None)
 
-    def _replay(self, state: EmailState, told: list[Line]) -> dict[int, EmailLink]:
-        """Bring a fresh state up to date; returns its links."""
-        pairs: dict[int, EmailLink] = {}
+    def _uniques(self, state: EmailState, pairs: dict[int, EmailLink]) -> None:
+        """What purged events made unique."""
+        for at, column in unique_figures(state.uniques()):
+            self.figures.add_email(state, at, column)
+        for link, pair in pairs.items():
+            if pair.first_click is not None:
+                self.figures.add(state.tenant, LINK, link, pair.first_click, UNIQUE_CLICKS)
+
+    def _heads(self, state: EmailState, stored: Values, closed: list[Values]) -> None:
+        """A chain that was purged to its end keeps its head, which leads nowhere."""
+        for name, counts, head in (("head_open", (1, 2), -2), ("head_click", (3, 4), -1)):
+            seq = stored[head]
+            purged = any(row[count] for row in closed for count in counts)
+            if purged and seq is not None and getattr(state, name) is None:
+                there = self.connection.execute(SQL["event_exists"], (state.tenant, seq))
+                if there.fetchone() is None:
+                    setattr(state, name, seq)
+
+    def _replay(self, state: EmailState, pairs: dict[int, EmailLink], told: list[Line]) -> None:
+        """Bring a state and its links, as they were before these events, up to date."""
+        purged = (state.opens + state.machine_opens, state.clicks + state.machine_clicks)
         moving = self.unfinished.get((state.tenant, state.email))
         for line in told:
-            if line.prev != (state.head_open if line.kind == OPEN else state.head_click):
-                self.unchained += 1
+            head = state.head_open if line.kind == OPEN else state.head_click
+            if line.prev != head:
+                # The first one that is left names one that was purged.
+                first = head is None and purged[line.kind] > 0
+                self.unchained += not (first and line.prev is not None and line.prev < line.seq)
             if line.kind == OPEN:
                 project_open(state, line.client, line.at, line.class_, self.figures)
                 state.head_open = line.seq
@@ -145,7 +182,6 @@ class Recount:
             if moving is not None and moving.holds(line.kind, line.seq):
                 self._still_there(state, line, moving.campaign)
             self._counted()
-        return pairs
 
     def _counted(self) -> None:
         self.events += 1
@@ -226,6 +262,7 @@ class Recount:
         behind = [str(name) for (name,) in self.connection.execute(SQL["unscoped_numbers_behind"])]
         for count, what in (
             (self.strays, "events belong to no email"),
+            (self.closed_strays, "rows of purged events belong to no email"),
             (self.unchained, "events do not name the event before them"),
             (stateless, "emails have texts and no state"),
         ):
@@ -233,6 +270,20 @@ class Recount:
                 self.problems.append(f"{count} {what}")
         if behind:
             self.problems.append(f"numbers would be handed out twice for {', '.join(behind)}")
+
+
+def begun(tenant: int, email: int, stored: Values, closed: list[Values]) -> EmailState:
+    """The state of an email before the events that are in the log: as purged ones left it."""
+    created_at, campaign = stored[:2]
+    if not closed:
+        return EmailState(tenant, email, fresh_row(created_at, campaign))
+    return EmailState(tenant, email, closed_row(created_at, campaign, closed[0]))
+
+
+def newest_click(state: EmailState) -> int | None:
+    """When anybody clicked last."""
+    known = [at for at in (state.last_click, state.last_machine_click) if at is not None]
+    return max(known, default=None)
 
 
 class Groups:

@@ -53,12 +53,19 @@ class Review:
         self.user_agent = user_agent
         self.verdicts: dict[tuple[int, int], Verdict | None] = {}
 
-    def judge(self, tenant: int, lines: list[Line]) -> list[Line]:
-        """An email's events in the order of the log; those that are judged anew are other ones."""
+    def judge(self, tenant: int, lines: list[Line], purged: int | None = None) -> list[Line]:
+        """An email's events in the order of the log; those that are judged anew are other ones.
+
+        `purged` is the time of the newest click that was purged: a burst that reached back to it
+        cannot be found again, and stays.
+        """
         if all(line.rules >= VERSION for line in lines):
             return lines
         judged = [line if line.rules >= VERSION else self._judge(tenant, line) for line in lines]
         bursts = find_bursts([line for line in judged if line.kind == CLICK])
+        if purged is not None:
+            reach = purged + BURST_WINDOW
+            bursts |= {one.seq for one in lines if one.reasons & BURST and one.at <= reach}
         return [
             line._replace(class_=MACHINE, reasons=line.reasons | BURST)
             if line.seq in bursts and line.rules >= VERSION and not line.reasons & BURST

@@ -28,6 +28,7 @@ from little_bell.wire.login import Login
 from little_bell.wire.operations import Operations
 from little_bell.wire.policies import Policies
 from little_bell.wire.privacy import Privacy
+from little_bell.wire.purger import Purger
 from little_bell.wire.register import Handler, Register
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import CONTROL_ROUTES, EITHER, ROUTES, SLOW, Router
@@ -77,6 +78,7 @@ class FastLane:
         self.hits = self.tracker.hits
         self.emails: list[NewEmail] = []
         self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails, Policies(config))
+        self.purger = Purger(config, recorder, checkpointer, log, self.counters, self.replies)
         self.register = Register(config, self.replies, log, self.bulk, self.emails, addresses)
         self.privacy = Privacy(config, recorder, self.replies, log)
         operations = Operations(config, self.health_report, checkpointer, self.replies, secret)
@@ -87,6 +89,7 @@ class FastLane:
             **self.login.handlers,
             **self.privacy.handlers,
             **Switches(self.register, self.replies, log).handlers,
+            **self.purger.handlers,
             **operations.handlers,
         }
 
@@ -150,7 +153,7 @@ class FastLane:
         """Record what the tick decided; creations have their answers afterwards."""
         hits, emails = self.hits, self.emails
         now = monotonic()
-        job = self.register.job(now)
+        job = self.register.job(now) or self.purger.job(now, self.now_ms)
         wishes = self.privacy.wishes()
         if wishes is not None:  # they go with whatever else there is to do
             job = wishes if job is None else Together([wishes, job])
@@ -158,7 +161,9 @@ class FastLane:
             started = perf_counter()
             durable, written = self.recorder.record(self.now_ms, emails, hits, now, job)
             counters = self.counters
-            counters.commit.observe(perf_counter() - started)
+            spent = perf_counter() - started
+            counters.commit.observe(spent)
+            self.purger.settle(now, spent)
             counters.batch.observe(len(hits) + len(emails))
             if durable:
                 self._recorded(zip(hits, written.classes, strict=True))

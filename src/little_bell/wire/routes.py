@@ -72,6 +72,8 @@ CONTROL_ROUTES = (
     Route("correct", "POST", "/corrections", FAST),
     Route("change_keys", "POST", "/keys", FAST),
     Route("secret", "POST", "/secret", FAST),
+    Route("purge", "POST", "/purge", FAST, access=WRITE),
+    Route("purged", "GET", "/purge", FAST),
 )
 
 

@@ -86,6 +86,15 @@ WITH RECURSIVE chain (seq, prev, class) AS (
 )
 SELECT seq, prev, class FROM chain;
 
+-- name: events_there
+-- Those of two events that are still in the log.
+SELECT seq FROM events WHERE tenant = ?1 AND (seq = ?2 OR seq = ?3);
+
+-- name: purged_events
+-- How many events of an email were purged.
+SELECT opens + machine_opens + clicks + machine_clicks FROM closed_states
+WHERE tenant = ? AND email = ?;
+
 -- name: pending
 -- The emails of a tenant that do not exist yet, or no more.
 SELECT first, last FROM pending WHERE tenant = ? LIMIT 1;

@@ -23,6 +23,22 @@ SELECT user_agent FROM agents WHERE tenant = ? AND agent = ?;
 SELECT tenant, email, link, clicks, machine_clicks, first_click FROM email_links
 ORDER BY tenant, email, link;
 
+-- name: unscoped_closed_states
+-- What is known of purged events of emails, in the order of their keys.
+SELECT tenant, email, flags, opens, machine_opens, clicks, machine_clicks,
+    first_open, last_open, first_machine_open, last_machine_open,
+    first_click, last_click, first_machine_click, last_machine_click
+FROM closed_states ORDER BY tenant, email;
+
+-- name: unscoped_closed_links
+-- The same of their links.
+SELECT tenant, email, link, clicks, machine_clicks, first_click FROM closed_links
+ORDER BY tenant, email, link;
+
+-- name: event_exists
+-- Whether there is an event with this number.
+SELECT 1 FROM events WHERE tenant = ? AND seq = ?;
+
 -- name: unscoped_figures
 -- All figures.
 SELECT tenant, scope, id, bucket, sent, opens, machine_opens, unique_opens, inferred_opens,
@@ -36,7 +52,7 @@ SELECT tenant, scope, id, day, sent, opens, machine_opens, unique_opens, inferre
 FROM days;
 
 -- name: unscoped_balances
--- What figures of deleted emails were.
+-- What figures of events that left the log were.
 SELECT tenant, scope, id, bucket, sent, opens, machine_opens, unique_opens, inferred_opens,
     clicks, machine_clicks, unique_clicks
 FROM balances;

@@ -246,6 +246,14 @@ DELETE FROM states WHERE tenant = ? AND email = ?;
 -- And how some of its links were followed.
 DELETE FROM email_links WHERE tenant = ? AND email = ? AND link <= ?;
 
+-- name: delete_closed_state
+-- And what is known of its purged events.
+DELETE FROM closed_states WHERE tenant = ? AND email = ?;
+
+-- name: delete_closed_links
+-- The same of some of its links.
+DELETE FROM closed_links WHERE tenant = ? AND email = ? AND link <= ?;
+
 -- name: first_clicks
 -- When people first followed the first links of an email.
 SELECT link, first_click FROM email_links
@@ -321,12 +329,54 @@ SELECT at, link, client, class, prev FROM events WHERE tenant = ? AND seq = ?;
 -- An event leaves the log.
 DELETE FROM events WHERE tenant = ? AND seq = ?;
 
+-- name: oldest_events
+-- The log from one event (?2) on, and whether the event before each in its chain is still there.
+SELECT e.seq, e.at, e.email, e.kind, e.class, e.client, e.link, e.campaign,
+    CASE WHEN EXISTS (SELECT 1 FROM events AS p WHERE p.tenant = ?1 AND p.seq = e.prev)
+        THEN e.prev END
+FROM events AS e WHERE e.tenant = ?1 AND e.seq > ?2 ORDER BY e.seq LIMIT ?3;
+
+-- name: closing_states
+-- Emails by their ids, a JSON list: their campaigns, and what is known of their purged events.
+SELECT s.email, s.campaign, c.flags, c.opens, c.machine_opens, c.clicks, c.machine_clicks,
+    c.first_open, c.last_open, c.first_machine_open, c.last_machine_open,
+    c.first_click, c.last_click, c.first_machine_click, c.last_machine_click
+FROM json_each(?2) AS k
+CROSS JOIN states AS s ON s.tenant = ?1 AND s.email = k.value
+LEFT JOIN closed_states AS c ON c.tenant = s.tenant AND c.email = s.email;
+
+-- name: keep_closed_state
+-- What is known of an email's purged events, anew.
+INSERT OR REPLACE INTO closed_states
+    (tenant, email, flags, opens, machine_opens, clicks, machine_clicks,
+    first_open, last_open, first_machine_open, last_machine_open,
+    first_click, last_click, first_machine_click, last_machine_click)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: closed_clicks
+-- When people first and last clicked, of an email's purged events.
+SELECT first_click, last_click FROM closed_states WHERE tenant = ? AND email = ?;
+
+-- name: closed_link
+-- What is known of purged clicks of a link of an email.
+SELECT clicks, machine_clicks, first_click FROM closed_links
+WHERE tenant = ? AND email = ? AND link = ?;
+
+-- name: keep_closed_link
+-- The same, anew.
+INSERT OR REPLACE INTO closed_links (tenant, email, link, clicks, machine_clicks, first_click)
+VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: purge_events
+-- Events of a span leave the log.
+DELETE FROM events WHERE tenant = ? AND seq BETWEEN ? AND ?;
+
 -- name: renumber_tenant
 -- A tenant begins anew.
 UPDATE tenants SET tenant = ? WHERE tenant = ?;
 
 -- name: add_balances
--- What figures of deleted emails were.
+-- What figures of events that leave the log were.
 INSERT INTO balances
     (tenant, scope, id, bucket, sent, opens, machine_opens, unique_opens, inferred_opens,
     clicks, machine_clicks, unique_clicks)
@@ -375,6 +425,18 @@ DELETE FROM days WHERE tenant = ?1 AND (scope, id, day) IN (
 -- Rows of a tenant that is gone.
 DELETE FROM balances WHERE tenant = ?1 AND (scope, id, bucket) IN (
     SELECT scope, id, bucket FROM balances WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_closed_states
+-- Rows of a tenant that is gone.
+DELETE FROM closed_states WHERE tenant = ?1 AND email IN (
+    SELECT email FROM closed_states WHERE tenant = ?1 LIMIT ?2
+);
+
+-- name: delete_some_closed_links
+-- Rows of a tenant that is gone.
+DELETE FROM closed_links WHERE tenant = ?1 AND (email, link) IN (
+    SELECT email, link FROM closed_links WHERE tenant = ?1 LIMIT ?2
 );
 
 -- name: delete_some_links

@@ -53,6 +53,7 @@ ALTER TABLE events ADD COLUMN campaign INTEGER;
 CREATE TABLE closed_states (
     tenant INTEGER NOT NULL,
     email INTEGER NOT NULL,
+    flags INTEGER NOT NULL, -- as in states
     opens INTEGER NOT NULL,
     machine_opens INTEGER NOT NULL,
     clicks INTEGER NOT NULL,
