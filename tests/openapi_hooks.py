@@ -8,7 +8,7 @@ import json
 from datetime import date, timedelta
 from itertools import count
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import schemathesis
 from hypothesis import strategies as st
@@ -63,6 +63,8 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     query = case.query
     if operation == "deleteTenant" and "confirm" in query:
         query["confirm"] = case.path_parameters["tenant"]
+    if operation == "eraseRecipient" and "confirm" in query:
+        query["confirm"] = unquote(str(case.path_parameters["recipient"]))
     if operation == "createEmails" and "Idempotency-Key" in case.headers:
         # One that came before gets what it got then, perhaps an email that is deleted since, or 422
         # with another body: all that is in test_idempotency.py.

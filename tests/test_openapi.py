@@ -50,6 +50,7 @@ KEY = "a-key-that-signs-links-in-tests"
 SETTINGS = {"INSTANT_SECONDS": "0", "CORS_ORIGINS": "https://app.example"}
 TOKEN = signatures.token(KEY.encode(), "acme", 1, "https://example.com/")
 NDJSON = {"Content-Type": "application/x-ndjson"}
+BEN = "ben@example.com"
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,7 @@ def bell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
             bell.get("/acme/pixel/1.gif", User_Agent=agent)
             bell.get("/acme/click/1?url=https://example.com/", User_Agent=agent)
             bell.get("/acme/pixel/1.gif", User_Agent=agent, Sec_GPC="1")
+        bell.create("other", recipient=BEN)
         bell.create("gone")
         bell.ask("DELETE", "/gone/emails/1")
         bell.get("/gone/pixel/1.gif")
@@ -281,6 +283,7 @@ LINES = "paths /{tenant}/emails post requestBody content application/x-ndjson sc
         ("components schemas Campaign properties campaign maxLength", emails.MAX_TEXT["campaign"]),
         (f"{LISTS} maxItems", batches.MAX_LIST),
         (f"{LINES} maxItems", batches.MAX_LINES),
+        ("components parameters Recipient schema maxLength", emails.MAX_TEXT["recipient"]),
         ("components schemas Id maximum", reads.MAX_ID),
         ("components schemas Target maxLength", links.MAX_URL),
         ("components schemas ClickUrl properties original_url maxLength", links.MAX_URL),
@@ -457,6 +460,12 @@ ANSWERS: tuple[tuple[str, str, bytes | None, dict[str, str], int], ...] = (
     ("listEvents", "GET /acme/events", None, {}, 200),
     ("listEvents", "GET /acme/events?after=0&limit=1", None, {}, 200),
     ("listEvents", "GET /nobody/events", None, {}, 404),
+    ("exportRecipient", "GET /acme/recipients/ada@example.com", None, {}, 200),
+    ("exportRecipient", "GET /acme/recipients/nobody@example.com", None, {}, 404),
+    ("exportRecipient", "GET /acme/recipients/%00", None, {}, 400),
+    ("eraseRecipient", "DELETE /acme/recipients/ben@example.com", None, {}, 400),
+    ("eraseRecipient", "DELETE /acme/recipients/a@b.c?confirm=a@b.c", None, {}, 404),
+    ("eraseRecipient", f"DELETE /other/recipients/{BEN}?confirm={BEN}", None, {}, 204),
     ("exportEventsAsCsv", "GET /acme/events.csv?kind=open", None, {}, 200),
     ("exportEventsAsCsv", "GET /acme/events.csv?kind=x", None, {}, 400),
     ("exportEventsAsNdjson", "GET /acme/events.ndjson", None, {}, 200),

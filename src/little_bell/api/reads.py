@@ -7,7 +7,7 @@ from time import time
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from little_bell.api import exports
+from little_bell.api import exports, recipients
 from little_bell.api.blocks import shown
 from little_bell.api.document import document
 from little_bell.api.parameters import MAX_NUMBER, Parameters
@@ -281,6 +281,14 @@ class Reads:
             asked = self._asked(reader, segments, query, ())
         pieces = exports.emails_csv(self.reader, asked.tenant)
         return download(asked, "emails.csv", "text/csv; charset=utf-8; header=present", pieces)
+
+    def recipient(self, segments: list[str], query: bytes, _headers: dict[bytes, bytes]) -> Page:
+        """Everything that is stored of one recipient."""
+        with self.reader() as reader:
+            asked = self._asked(reader, segments, query, ())
+        address = recipients.read_recipient(segments[3])
+        pieces = recipients.everything(self.reader, asked.tenant, address)
+        return download(asked, "recipient.json", "application/json", pieces)
 
     def openapi(self, _segments: list[str], _query: bytes, _headers: dict[bytes, bytes]) -> Page:
         """The API described for programs."""

@@ -17,12 +17,16 @@ import _thread
 import contextlib
 import os
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import apsw
 
 from little_bell.errors import StoreError
 from little_bell.store.database import PAGE_SIZE
 from little_bell.store.writer import Writer
+
+if TYPE_CHECKING:
+    from little_bell.store.wipe import Wipe
 
 START = 8192  # pages in the WAL that are worth a checkpoint: 16 MB, or half of the cap
 CUT = 8 << 20  # bytes by which a turn shortens the file of a WAL past its cap: 3 ms
@@ -63,7 +67,8 @@ class Checkpointer:
         self.asked = False
         self.clean = False  # once it began anew, all of its file behind its end goes
         self.cleaning = False  # now
-        self.fd: int | None = None  # of the database, to sync it
+        self.fd: int | None = None  # of the database, to sync it, and to wipe what it does not use
+        self.wipe: Wipe | None = None  # under way
 
     def ask(self, clean: bool = False) -> None:
         """Do one at the next step, however little the WAL holds. `clean`: nothing that was in it
@@ -77,6 +82,11 @@ class Checkpointer:
         Raises StoreError after an I/O error: then no checkpoint can be trusted, see
         `Writer.reopen`.
         """
+        self._step(now)
+        if self.wipe is not None:
+            self.wipe.step()
+
+    def _step(self, now: float) -> None:
         if self.writer.wal_pages >= self.cap:
             self.past = True
         elif self.past:  # it began anew
@@ -144,7 +154,7 @@ class Checkpointer:
             finally:
                 connection.close()
             if self.fd is None:
-                self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             sync(self.fd)
         except (apsw.Error, OSError) as error:
             self.error = error

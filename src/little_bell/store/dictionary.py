@@ -3,6 +3,7 @@
 Bounded against hostile variety: a tenant may add so many rows an hour, then hits are `(other)`.
 """
 
+from collections.abc import Container
 from typing import NamedTuple
 
 import apsw
@@ -68,6 +69,15 @@ class Dictionary:
     def forget(self) -> None:
         """Rows may be gone: look each up again."""
         self.cache.clear()
+
+    def erase(self, tenant: int, numbers: Container[int]) -> None:
+        """Texts with these numbers are others now."""
+        self.cache.clear()
+        self.pending = {
+            key: number
+            for key, number in self.pending.items()
+            if key[0] != tenant or number not in numbers
+        }
 
     def committed(self) -> None:
         """What the transaction learnt is true from now on."""

@@ -133,12 +133,17 @@ def delete_email(transaction: Transaction, state: EmailState, share: int) -> int
     """Delete an email, and `share` of its links and events at once; what it counted for stays.
 
     Returns how many these were."""
+    transaction.flush_states()  # and the links that were followed in this very tick
+    return remove_email(transaction, state, share)
+
+
+def remove_email(transaction: Transaction, state: EmailState, share: int) -> int:
+    """The same, of many in one step: states and links of this tick have been flushed."""
     cursor, balances = transaction.cursor, transaction.balances
     tenant, email = key = (state.tenant, state.email)
     balances.add_email(state, state.created_at, SENT)
     for at, column in unique_figures(state.uniques()):
         balances.add_email(state, at, column)
-    transaction.flush_states()  # and the links that were followed in this very tick
     for name in ("delete_email", "delete_state", "delete_closed_state"):
         cursor.execute(SQL[name], key)
     transaction.forget(key)

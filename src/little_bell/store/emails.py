@@ -46,6 +46,18 @@ class Email(NamedTuple):
         return None if self.first_open is None else (self.first_open - self.created_at) / 1000
 
 
+class Followed(NamedTuple):
+    """A link of an email that was followed."""
+
+    link: int
+    url: str
+    label: str
+    part: str
+    clicks: int
+    machine_clicks: int
+    first_click: int | None  # by people
+
+
 class Search(NamedTuple):
     """Which emails are asked for; None: whatever it is."""
 
@@ -134,6 +146,11 @@ def by_activity(
 def emails_of(reader: Reader, tenant: int, numbers: list[int]) -> list[Email]:
     """Emails by id, in this order; those that do not exist are left out."""
     return [Email(*row) for row in reader.some("emails_of", tenant, numbers)]
+
+
+def followed(reader: Reader, tenant: int, email: int, after: int, limit: int) -> list[Followed]:
+    """Links of an email that were followed, by number, from those behind `after`."""
+    return [Followed(*row) for row in reader.rows("followed", tenant, email, after, limit)]
 
 
 def successor(prefix: str) -> str:

@@ -60,6 +60,19 @@ class Marking(NamedTuple):
     next_email: int  # from this one down
 
 
+class Note(NamedTuple):
+    """A recipient that is being erased (see `store.erasure`), from what there was up to these
+    numbers."""
+
+    number: int
+    tenant: int
+    recipient: str | None  # None once no row holds it
+    last_email: int
+    last_agent: int
+    last_link: int
+    last_campaign: int
+
+
 class Limits(NamedTuple):
     """Bounds of what strangers can make the store keep."""
 
@@ -88,6 +101,7 @@ class Memory:
         self.pending: Pending | None = None
         self.unfinished: dict[tuple[int, int], Unfinished] = {}  # by tenant and email
         self.marking: dict[tuple[int, str], Marking] = {}  # by tenant and recipient, as compared
+        self.erasures: list[Note] = []  # as they were when the file was opened
         self.verdicts: dict[str, Verdict] = {}
         # In two halves: once the newer one is full, the older one is forgotten.
         self.states: dict[tuple[int, int], EmailState] = {}

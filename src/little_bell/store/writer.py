@@ -10,7 +10,7 @@ from little_bell.store.blocks import gather
 from little_bell.store.database import MIGRATIONS, migrate, open_writer, store_error
 from little_bell.store.idempotency import Created, find
 from little_bell.store.job import Job
-from little_bell.store.memory import Limits, Marking, Memory, Pending, Unfinished
+from little_bell.store.memory import Limits, Marking, Memory, Note, Pending, Unfinished
 from little_bell.store.statements import load
 from little_bell.store.tenants import NO_POLICY, Numbers, Policy, Tenant, read_hosts
 from little_bell.store.transaction import Transaction
@@ -20,6 +20,7 @@ from little_bell.tracking.privacy import fingerprint, normal
 from little_bell.tracking.rules import VERSION
 
 SQL = load("write.sql")
+ERASURE = load("erasure.sql")
 
 # Errors of the driver, and of Python where a value does not fit it.
 DRIVER_ERRORS = (apsw.Error, TypeError, ValueError, OverflowError)
@@ -87,6 +88,8 @@ class Writer:
             self.memory.pending = Pending(*row)
         rows = [Unfinished(*row) for row in self.cursor.execute(SQL["unscoped_unfinished"])]
         self.memory.unfinished = {(one.tenant, one.email): one for one in rows}
+        notes = self.cursor.execute(ERASURE["unscoped_erasures"])
+        self.memory.erasures = [Note(*row) for row in notes]
         found: list[Any] = self.cursor.execute(SQL["unscoped_tenants"]).fetchall()
         blocks = gather(self.cursor.execute(SQL["unscoped_blocks"]))
         # A tenant that went in a transaction of which nobody knew whether it was committed.

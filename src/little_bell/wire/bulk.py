@@ -12,6 +12,7 @@ from little_bell.store.idempotency import Created
 from little_bell.store.job import Job
 from little_bell.store.recorder import Recorder
 from little_bell.tracking.email import NewEmail, Once
+from little_bell.wire.erasures import Erasures
 from little_bell.wire.handover import Arrival
 from little_bell.wire.policies import Policies
 
@@ -64,6 +65,7 @@ class Bulk:
         self.sweep_at = 0.0  # monotonic
         self.finish: Finish | Marks | None = None  # what an edit or an opt-out left
         self.finish_at = 0.0  # monotonic
+        self.erasures = Erasures(recorder, checkpointer, log, tell)
 
     # What arrives
 
@@ -76,7 +78,7 @@ class Bulk:
             plan, address = read_plan(file, arrival.offset)
             known = None
             if plan.once is not None:
-                known = self.created_before(plan.tenant, plan.once, now_ms)
+                known = self.created_before(plan.tenant, plan.once, now_ms, plan.emails)
             if known is not None:
                 status, first = 201, known.first
             elif self._full():
@@ -97,8 +99,10 @@ class Bulk:
         failing = self.recorder.reason is not None or self.checkpointer.held
         return failing or len(self.queue) >= WAITING
 
-    def created_before(self, tenant: str, once: Once, now_ms: int) -> Created | None:
-        """What the same request created before; None where it is new.
+    def created_before(
+        self, tenant: str, once: Once, now_ms: int, emails: int = 1
+    ) -> Created | None:
+        """What the same request created before; None where it is new. `emails` is their number.
 
         Raises Refused: 409 while the first one is under way, 422 where the key was another's, 503.
         """
@@ -115,7 +119,10 @@ class Bulk:
             known = self.recorder.writer.created_before(tenant, once.key, now_ms)
         except StoreError:
             raise Refused(503, "the disk takes nothing now", retry_after=5) from None
-        if known is not None and known.digest != once.digest:
+        if known is None or known.digest == once.digest:
+            return known
+        # Of an erased digest (see `store.erasure`) the number of emails has to do.
+        if known.digest or known.emails != emails:
             raise Refused(422, "this Idempotency-Key came with another body before")
         return known
 
@@ -136,6 +143,9 @@ class Bulk:
             return self.sweep
         if (self.memory.unfinished or self.memory.marking) and now >= self.finish_at:
             return self._finish()
+        erasure = self.erasures.job(now)
+        if erasure is not None:
+            return erasure
         return self.queue[0].batch if self.queue else None
 
     def _finish(self) -> Job:
@@ -159,6 +169,7 @@ class Bulk:
             if self.finish.error is not None:
                 self.finish_at = now + AGAIN
             self.finish = None
+        self.erasures.settle(now)
         failing = self.recorder.reason is not None
         while self.queue and (failing or self.queue[0].batch.over):
             entry = self.queue.popleft()
@@ -188,3 +199,4 @@ class Bulk:
         for entry in self.queue:
             entry.file.close()
         self.queue.clear()
+        self.erasures.abandon()

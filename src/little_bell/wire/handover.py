@@ -1,10 +1,11 @@
 """Handing sockets from the fast lane to the slow one.
 
 Messages to the slow lane are a request's bytes with the client's socket, or `number status first`:
-what became of a batch. Messages back are `route status`, one for each answer, for the metrics,
-`exports number` of the long answers that go on, or `number offset` with a descriptor: a batch of
-emails to be created (see `store.batch_file`). The fast lane owns the slow one's life: it starts
-the process on first need and lets it go by closing the channel.
+what became of a batch or an erasure. Messages back are `route status`, one for each answer, for
+the metrics, `exports number` of the long answers that go on, `number offset` with a descriptor: a
+batch of emails to be created (see `store.batch_file`), or `erase number ...`: a recipient to be
+erased. The fast lane owns the slow one's life: it starts the process on first need and lets it go
+by closing the channel.
 """
 
 import os
@@ -16,6 +17,7 @@ from time import monotonic, sleep
 from typing import NamedTuple
 
 EXPORTS = "exports"  # in place of a route, with how many long answers are under way
+ERASE = "erase"  # the same, with a recipient to be erased
 MAX_MESSAGE = 131_072  # bytes: a head, and the largest body that is read before handing over
 MAX_BODY = 65_536  # bytes of a body in a message; the slow lane reads longer ones itself
 IN_FLIGHT = 256  # requests that the slow lane may hold at once
@@ -28,6 +30,26 @@ class Arrival(NamedTuple):
     number: int  # by which the slow lane knows it
     descriptor: int
     offset: int  # of the plan in the file
+
+
+class Wish(NamedTuple):
+    """A recipient that a client wants to be erased."""
+
+    number: int  # by which the slow lane knows it; 0: nobody waits for an answer
+    tenant: str
+    recipient: str
+    address: str  # of the client, as shown
+
+    def message(self) -> bytes:
+        """What the slow lane sends."""
+        recipient = self.recipient.encode("utf-8").hex()
+        return f"{ERASE} {self.number} {self.tenant} {recipient} {self.address}".encode("ascii")
+
+
+def read_wish(text: str) -> Wish:
+    """What stands behind ERASE in such a message."""
+    number, tenant, recipient, address = text.split(" ")
+    return Wish(int(number), tenant, bytes.fromhex(recipient).decode("utf-8"), address)
 
 
 class SlowLane:
@@ -45,6 +67,7 @@ class SlowLane:
         self.last_used = 0.0  # monotonic
         self.leaving: list[int] = []  # processes that were let go and have not ended yet
         self.arrivals: list[Arrival] = []
+        self.wishes: list[Wish] = []
         self.untold: list[bytes] = []  # outcomes that the channel had no room for
 
     def hand_over(self, client: socket.socket, message: bytes, now: float) -> bool:
@@ -107,6 +130,9 @@ class SlowLane:
                 self.exports = int(second)
                 self.last_used = monotonic()
                 continue
+            if first == ERASE:
+                self.wishes.append(read_wish(second))
+                continue
             found.append((first, int(second)))
             self.in_flight -= 1
         return found
@@ -146,6 +172,7 @@ class SlowLane:
             for arrival in self.arrivals:
                 os.close(arrival.descriptor)
             self.arrivals.clear()
+            self.wishes.clear()
             self.leaving.append(self.pid)
             self.in_flight = self.exports = 0
 

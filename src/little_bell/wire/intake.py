@@ -1,5 +1,6 @@
 """Batches of emails in the slow lane: bodies are spooled, parsed, checked and offered to the fast
-lane, which is the one that writes; what it says of them is the answer."""
+lane, which is the one that writes; what it says of them is the answer. So it is with recipients
+that are to be erased."""
 
 import os
 import tempfile
@@ -18,6 +19,7 @@ from little_bell.api.batches import (
     prepare,
 )
 from little_bell.api.emails import created, is_ndjson, parse_email, read_once, where
+from little_bell.api.recipients import REMAINS, parse_erasure
 from little_bell.config import NO_TENANT, Config, is_tenant
 from little_bell.errors import Refused
 from little_bell.tracking.addresses import Addresses
@@ -25,7 +27,7 @@ from little_bell.tracking.client import client_address, show, truncate
 from little_bell.wire.answers import JSON_HEADERS, NDJSON_HEADERS, problem, to_json
 from little_bell.wire.bulk import UNDER_WAY
 from little_bell.wire.exchange import Exchange
-from little_bell.wire.handover import MAX_MESSAGE
+from little_bell.wire.handover import MAX_MESSAGE, Wish
 from little_bell.wire.http import Headers
 
 UPLOADS = 64  # bodies at once
@@ -33,6 +35,7 @@ BEGIN = 1024  # bytes among which a body shows what it is
 SPOOLED = 1 << 29  # bytes of bodies at once, roughly
 
 NDJSON, LIST, OBJECT = "ndjson", "list", "object"  # forms of a body
+ERASURE = "erase_recipient"  # the route, and in place of a form
 
 Answer = tuple[int, Headers, bytes]
 
@@ -42,6 +45,12 @@ REFUSALS = {
     422: ("this Idempotency-Key came with another body before", None),
     503: ("the disk takes nothing now, or others wait already; nothing was created", 5),
 }
+
+ERASURE_REFUSALS = {
+    404: ("nothing is stored of this recipient", None),
+    503: ("the disk takes nothing now, or others wait already; try again", 5),
+}
+NOTHING: Headers = JSON_HEADERS[1:]
 
 
 class Offered(NamedTuple):
@@ -56,9 +65,10 @@ class Intake:
     """Prepares batches. `prepare` and `answer` run in threads, the rest in the loop."""
 
     def __init__(
-        self, config: Config, addresses: Addresses, offer: Callable[[bytes, int], None]
+        self, config: Config, addresses: Addresses, offer: Callable[[bytes, int | None], None]
     ) -> None:
-        """`offer` hands a message and a descriptor to the fast lane; it may raise OSError."""
+        """`offer` hands a message, with or without a descriptor, to the fast lane; it may raise
+        OSError."""
         self.config = config
         self.addresses = addresses
         self.offer = offer
@@ -125,8 +135,7 @@ class Intake:
                 emails = emails_of_list(tenant, body)
             else:
                 emails = iter((parse_email(tenant, body.read()),))
-            client = client_address(exchange.peer, headers, self.config.trusted_proxies)
-            address = show(truncate(client))
+            address = self._address(exchange)
             with tempfile.TemporaryFile(dir=self.folder or ".") as file:
                 offset, total = prepare(file, tenant, emails, once, address)
                 number = next(self.numbers)
@@ -140,12 +149,38 @@ class Intake:
             detail = f"the batch cannot be kept ({error.strerror})"
             raise Refused(503, detail, retry_after=5) from None
 
+    def prepare_erasure(self, exchange: Exchange) -> None:
+        """Check what is to be erased and say it to the fast lane. Raises Refused."""
+        tenant, recipient = parse_erasure(exchange.segments, exchange.query)
+        number = next(self.numbers)
+        self.offered[number] = Offered(exchange, tenant, 0)
+        exchange.form = ERASURE
+        wish = Wish(number, tenant, recipient, self._address(exchange))
+        try:
+            self.offer(wish.message(), None)
+        except OSError as error:
+            if self.over(number) is not None:
+                detail = f"nothing can be erased now ({error.strerror})"
+                raise Refused(503, detail, retry_after=5) from None
+
+    def _address(self, exchange: Exchange) -> str:
+        """Where a request came from, as the log says it."""
+        headers = exchange.request.headers
+        return show(truncate(client_address(exchange.peer, headers, self.config.trusted_proxies)))
+
     def over(self, number: int) -> Offered | None:
         """The batch of which the fast lane spoke; it is to be answered, once."""
         return self.offered.pop(number, None)
 
     def answer(self, offered: Offered, status: int, first: int) -> Answer:
-        """The answer to a batch of which this became."""
+        """The answer to a batch, or to an erasure, of which this became."""
+        if offered.exchange.form == ERASURE:
+            if status == 204:
+                return 204, NOTHING, b""
+            if status == 202:
+                return 202, JSON_HEADERS, to_json({"remains": REMAINS})
+            detail, retry_after = ERASURE_REFUSALS[status]
+            return problem(Refused(status, detail, retry_after=retry_after), page=False)
         if status == 201:
             base, tenant, total = self.config.base_url, offered.tenant, offered.emails
             form, addresses = offered.exchange.form, self.addresses

@@ -35,6 +35,9 @@ class Passage:
         arrivals, self.slow.arrivals = self.slow.arrivals, []
         for arrival in arrivals:
             self.lane.bulk.arrive(arrival, self.lane.now_ms)
+        wishes, self.slow.wishes = self.slow.wishes, []
+        for wish in wishes:
+            self.lane.bulk.erasures.arrive(wish)
         self._watch()
 
     def sweep(self, now: float) -> None:

@@ -55,6 +55,8 @@ ROUTES: tuple[Route, ...] = (
     Route("events_ndjson", "GET", "/{tenant}/events.ndjson", SLOW),
     Route("emails_csv", "GET", "/{tenant}/emails.csv", SLOW),
     Route("gpc", "GET", "/.well-known/gpc.json", FAST, access=PUBLIC),
+    Route("recipient", "GET", "/{tenant}/recipients/{recipient}", SLOW),
+    Route("erase_recipient", "DELETE", "/{tenant}/recipients/{recipient}", SLOW, access=WRITE),
     Route("health", "GET", "/health", FAST, access=PUBLIC),
     Route("metrics", "GET", "/metrics", FAST, access=MEASURES),
     Route("openapi", "GET", "/openapi.json", SLOW, access=PUBLIC),

@@ -92,7 +92,9 @@ class Server:
         while not self.stop_at:
             try:
                 busy = self.more or self.unswept or self.lane.bulk.job(monotonic()) is not None
-                self.turn(0.0 if busy else self.lane.purger.wait(monotonic()))
+                lane, now = self.lane, monotonic()
+                patience = min(lane.purger.wait(now), lane.bulk.erasures.patience)
+                self.turn(0.0 if busy else patience)
             except Exception as error:  # the outermost edge: a fault must not end the bell
                 self._failed(error)
         self._stop()

@@ -122,8 +122,11 @@ class SlowLane:
         for exchange in [one for one in self.exchanges if not (one.whole or one.answered)]:
             self._refuse(exchange, Refused(503, "the server stops", retry_after=5))
 
-    def _offer(self, text: bytes, descriptor: int) -> None:
-        socket.send_fds(self.channel, [text], [descriptor])
+    def _offer(self, text: bytes, descriptor: int | None) -> None:
+        if descriptor is None:
+            self.channel.sendall(text)
+        else:
+            socket.send_fds(self.channel, [text], [descriptor])
 
     # Clients
 

@@ -97,6 +97,7 @@ class Tracker:
         tenant = self._issued(segments[1], email)
         if tenant is None:
             self.counters.unknown_ids += 1
+            self._limited(request, peer)
             return False
         if request.head_only:
             self.counters.heads += 1

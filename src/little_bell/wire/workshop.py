@@ -21,7 +21,7 @@ from little_bell.store.reader import Reader
 from little_bell.wire.answers import cors, problem
 from little_bell.wire.exchange import Exchange
 from little_bell.wire.http import Answers, Headers
-from little_bell.wire.intake import Intake, Offered
+from little_bell.wire.intake import ERASURE, Intake, Offered
 from little_bell.wire.representation import one_vary, represent, represent_long
 from little_bell.wire.stream import Stream
 
@@ -133,6 +133,9 @@ class Workshop:
         try:
             if exchange.batch:
                 self.intake.prepare(exchange)
+                return
+            if exchange.route == ERASURE:
+                self.intake.prepare_erasure(exchange)
                 return
             segments = [segment.decode("latin-1") for segment in exchange.segments]
             request = exchange.request

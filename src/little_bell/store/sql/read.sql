@@ -223,3 +223,19 @@ ORDER BY name;
 -- What is switched off, newest first.
 SELECT block, email, url, at FROM blocks WHERE tenant = ? AND block < ?
 ORDER BY block DESC LIMIT ?;
+
+-- name: followed
+-- Links of an email that were followed, after one.
+SELECT f.link, coalesce(l.url, '(other)'), coalesce(l.label, ''), coalesce(l.part, ''),
+    f.clicks, f.machine_clicks, f.first_click
+FROM email_links AS f
+LEFT JOIN links AS l ON l.tenant = f.tenant AND l.link = f.link
+WHERE f.tenant = ?1 AND f.email = ?2 AND f.link > ?3 ORDER BY f.link LIMIT ?4;
+
+-- name: salt
+-- What the hashes of a tenant's opt-outs begin with.
+SELECT salt FROM tenants WHERE tenant = ?;
+
+-- name: opted_out
+-- Since when a recipient, by its hash, is not tracked.
+SELECT at FROM optouts WHERE tenant = ? AND recipient = ?;

@@ -79,3 +79,15 @@ CREATE TABLE closed_links (
     first_click INTEGER,
     PRIMARY KEY (tenant, email, link)
 ) STRICT, WITHOUT ROWID;
+
+-- Recipients that are being erased: it is taken up again after a crash. What is numbered higher is
+-- newer than the request.
+CREATE TABLE erasures (
+    erasure INTEGER PRIMARY KEY,
+    tenant INTEGER NOT NULL,
+    recipient TEXT, -- NULL once no row holds it: then the file is cleaned
+    last_email INTEGER NOT NULL,
+    last_agent INTEGER NOT NULL,
+    last_link INTEGER NOT NULL,
+    last_campaign INTEGER NOT NULL
+) STRICT;
