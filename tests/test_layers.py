@@ -18,6 +18,7 @@ ORDER = (
     ("wire",),
     ("api", "pages", "mail", "ops"),
     ("config", "page"),
+    ("values",),
     ("reports",),
     ("store",),
     ("tracking",),

@@ -20,7 +20,6 @@ import signatures
 from bell import BROWSER, Answer, Bell, serving
 from little_bell import __version__
 from little_bell.api import batches, emails, exports, parameters, reads
-from little_bell.config import is_tenant
 from little_bell.errors import StoreError
 from little_bell.ops.health import Health
 from little_bell.ops.logs import Log
@@ -33,6 +32,7 @@ from little_bell.store.sums import Figures
 from little_bell.store.writer import Writer
 from little_bell.tracking import hit, links, rules
 from little_bell.tracking.clients import CLIENTS, DEVICES
+from little_bell.values import is_tenant
 from little_bell.wire.http import MAX_HEAD, MAX_HEADERS, REASON_PHRASES
 from little_bell.wire.routes import PUBLIC, ROUTES, WRITE
 

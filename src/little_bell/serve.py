@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 
 from little_bell import __version__
-from little_bell.config import UNIX, Config
+from little_bell.config import Config
 from little_bell.errors import StartError, StoreError
 from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.secret import Secret
@@ -15,6 +15,7 @@ from little_bell.store.memory import Limits
 from little_bell.store.recorder import Recorder
 from little_bell.store.tenants import some
 from little_bell.store.writer import Writer
+from little_bell.values import UNIX
 from little_bell.wire import control
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane

@@ -11,7 +11,7 @@ from little_bell.api import exports, recipients
 from little_bell.api.blocks import shown
 from little_bell.api.document import document
 from little_bell.api.parameters import MAX_NUMBER, Parameters
-from little_bell.config import NO_TENANT, Config, is_tenant
+from little_bell.config import Config
 from little_bell.errors import Refused
 from little_bell.page import Page
 from little_bell.reports import cursors, period
@@ -31,6 +31,7 @@ from little_bell.store.reader import Reader
 from little_bell.tracking.clients import client_names
 from little_bell.tracking.hit import CLICK, KINDS
 from little_bell.tracking.rules import CLASSES
+from little_bell.values import NO_TENANT, is_tenant
 
 HEADERS = (
     ("Content-Type", "application/json"),
@@ -388,11 +389,7 @@ def numbers(values: Sequence[int | str | None]) -> tuple[int | None, ...]:
 def download(asked: Asked, name: str, content_type: str, pieces: Iterator[bytes]) -> Page:
     """A file, in pieces."""
     disposition = f'attachment; filename="{asked.name}-{name}"'
-    headers = (
-        ("Content-Type", content_type),
-        ("Content-Disposition", disposition),
-        *HEADERS[1:],
-    )
+    headers = (("Content-Type", content_type), ("Content-Disposition", disposition), *HEADERS[1:])
     return Page(200, headers, pieces)
 
 

@@ -8,13 +8,13 @@ from urllib.parse import unquote_to_bytes
 from little_bell.api.emails import MAX_TEXT, clean
 from little_bell.api.exports import Readers
 from little_bell.api.parameters import Parameters
-from little_bell.config import NO_TENANT, is_tenant
 from little_bell.errors import Refused
 from little_bell.reports.records import Record, email_record, event_record, stamp
 from little_bell.store import emails, events
 from little_bell.store.emails import Email, Followed
 from little_bell.store.reader import Reader
 from little_bell.tracking.traces import ascii_lower
+from little_bell.values import NO_TENANT, is_tenant
 
 EMAILS = 50  # that a piece looks for
 PIECE = 250  # events or links of a piece

@@ -2,9 +2,9 @@
 
 import json
 
-from little_bell.config import NO_TENANT, is_tenant
 from little_bell.errors import Refused
 from little_bell.store.key_change import DONE, FULL, MOST_KEYS, KeyChange
+from little_bell.values import NO_TENANT, is_tenant
 
 MAX_NAME = 64  # characters of what a key is called
 HASH = 32  # bytes

@@ -6,7 +6,6 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from time import gmtime, sleep, strftime, time
 
-from little_bell.config import NO_TENANT, is_tenant
 from little_bell.errors import LittleBellError
 from little_bell.ops.key_order import MAX_NAME, is_name, parse_order, told
 from little_bell.store import names
@@ -15,6 +14,7 @@ from little_bell.store.lock import Lock
 from little_bell.store.reader import Reader
 from little_bell.store.writer import Writer
 from little_bell.tracking.signing import sha256
+from little_bell.values import NO_TENANT, is_tenant
 
 PREFIX = "lb_"  # of every key, by which one is known where it should not be
 SIZE = 32  # random bytes

@@ -6,7 +6,7 @@ import socket
 import stat
 from time import gmtime, strftime, time
 
-from little_bell.config import LEVELS
+from little_bell.values import LEVELS
 
 DEBUG, INFO, WARN, ERROR = (LEVELS[name] for name in ("debug", "info", "warn", "error"))
 

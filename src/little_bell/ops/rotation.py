@@ -4,10 +4,11 @@ import json
 import os
 from collections.abc import Callable
 
-from little_bell.config import Config, secret_keys
+from little_bell.config import Config
 from little_bell.errors import LittleBellError
 from little_bell.ops.secret import new_key, read_secret, secret_path, write
 from little_bell.tracking.signing import MOST_KEYS
+from little_bell.values import secret_keys
 
 IN_SETTINGS = (
     "the keys are in SECRET_KEY: put a new one in front of them there, with a space behind it, "

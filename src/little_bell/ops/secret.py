@@ -3,9 +3,10 @@
 import os
 from collections.abc import Sequence
 
-from little_bell.config import Config, secret_keys
+from little_bell.config import Config
 from little_bell.errors import StartError
 from little_bell.tracking.signing import Keyring
+from little_bell.values import secret_keys
 
 
 def secret_path(config: Config) -> str:

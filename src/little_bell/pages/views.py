@@ -6,7 +6,7 @@ from time import time
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from little_bell import __version__
-from little_bell.config import Config, is_tenant
+from little_bell.config import Config
 from little_bell.errors import Refused
 from little_bell.page import BEARER, IN_SESSION, WRONG_KEY, Page
 from little_bell.pages import lists, mail, overview, static, words
@@ -16,6 +16,7 @@ from little_bell.pages.picker import Choice, choose
 from little_bell.store.reader import Reader
 from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.links import query_value
+from little_bell.values import is_tenant
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "

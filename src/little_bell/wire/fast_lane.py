@@ -4,7 +4,7 @@ import _thread
 from collections.abc import Iterable
 from time import monotonic, perf_counter, time
 
-from little_bell.config import SIGNED, Config, is_tenant
+from little_bell.config import SIGNED, Config
 from little_bell.errors import Refused
 from little_bell.ops.health import Health
 from little_bell.ops.logs import ERROR, INFO, WARN, Log
@@ -19,6 +19,7 @@ from little_bell.tracking.client import show
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import Hit
 from little_bell.tracking.links import warm_up
+from little_bell.values import is_tenant
 from little_bell.wire.bulk import Bulk, Tell
 from little_bell.wire.connection import Later
 from little_bell.wire.gate import Gate

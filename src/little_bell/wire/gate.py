@@ -8,12 +8,13 @@ from binascii import a2b_base64
 from math import ceil
 from time import monotonic
 
-from little_bell.config import Config, is_tenant
+from little_bell.config import Config
 from little_bell.errors import Refused
 from little_bell.page import IN_SESSION, WRONG_KEY
 from little_bell.store.keys import READ, WRITE, Key, Keys
 from little_bell.tracking.client import client_address
 from little_bell.tracking.signing import Keyring, same, sha256
+from little_bell.values import is_tenant
 from little_bell.wire import routes
 from little_bell.wire.budget import Budget, source_of
 from little_bell.wire.http import Request

@@ -20,10 +20,11 @@ from little_bell.api.batches import (
 )
 from little_bell.api.emails import created, is_ndjson, parse_email, read_once, where
 from little_bell.api.recipients import REMAINS, parse_erasure
-from little_bell.config import NO_TENANT, Config, is_tenant
+from little_bell.config import Config
 from little_bell.errors import Refused
 from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.client import client_address, show, truncate
+from little_bell.values import NO_TENANT, is_tenant
 from little_bell.wire.answers import JSON_HEADERS, NDJSON_HEADERS, problem, to_json
 from little_bell.wire.bulk import UNDER_WAY
 from little_bell.wire.exchange import Exchange

@@ -6,8 +6,8 @@ import socket
 import stat
 from collections.abc import Mapping
 
-from little_bell.config import UNIX
 from little_bell.errors import StartError
+from little_bell.values import UNIX
 
 BACKLOG = 1024  # connections that the kernel holds for us
 INHERITED = 3  # descriptor of the first inherited socket

@@ -1,9 +1,10 @@
 """Logging in and out: a key becomes a session of a browser."""
 
-from little_bell.config import Config, is_tenant
+from little_bell.config import Config
 from little_bell.errors import Refused
 from little_bell.page import WRONG_KEY
 from little_bell.tracking.links import query_value
+from little_bell.values import is_tenant
 from little_bell.wire.gate import EVERY, OTHER_SITE, Gate, hide, next_path
 from little_bell.wire.http import Headers, Request
 from little_bell.wire.origin import FOREIGN, OURS, asked_by

@@ -4,12 +4,13 @@ import os
 from time import gmtime, strftime
 from typing import TYPE_CHECKING
 
-from little_bell.config import NO_TENANT, Config, is_tenant
+from little_bell.config import Config
 from little_bell.errors import Refused, StoreError
 from little_bell.ops.logs import INFO, Log
 from little_bell.store.recorder import Recorder
 from little_bell.store.tenants import Policy
 from little_bell.tracking.privacy import FULL, SALT
+from little_bell.values import NO_TENANT, is_tenant
 from little_bell.wire.answers import cors
 from little_bell.wire.connection import Later
 from little_bell.wire.http import Request

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from little_bell.config import NO_TENANT, Config, is_tenant
+from little_bell.config import Config
 from little_bell.errors import DataError, Refused, StoreError
 from little_bell.ops.logs import INFO, Log
 from little_bell.store.job import Job
@@ -13,18 +13,18 @@ from little_bell.store.writer import Written
 from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import parse_id
+from little_bell.values import NO_TENANT, is_tenant
 from little_bell.wire.bulk import Bulk
 from little_bell.wire.connection import Later
 from little_bell.wire.http import Request
 from little_bell.wire.origin import FOREIGN, asked_by
 from little_bell.wire.policies import Policies
+from little_bell.wire.promised import Correcting, Creation, Editing
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import BY_NAME
 
 if TYPE_CHECKING:
-    from little_bell.store.corrections import Corrections
     from little_bell.store.edits import Edit, Edits
-    from little_bell.store.key_change import KeyChange
 
 DONE = {
     "change_email": "Email changed",
@@ -40,53 +40,6 @@ BARE_HEADERS = (
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
 )
-
-
-class Creation(Later):
-    """The answer to a new email."""
-
-    __slots__ = ("address", "request", "route", "tenant")
-
-    def __init__(self, request: Request, route: str, tenant: str, address: str) -> None:
-        super().__init__()
-        self.request = request
-        self.route = route
-        self.tenant = tenant
-        self.address = address
-
-
-class Editing(Later):
-    """The answer to a change of an email, or to its end or a tenant's."""
-
-    __slots__ = ("address", "done", "edit", "request", "route")
-
-    def __init__(
-        self,
-        request: Request,
-        route: str,
-        edit: "Edit",
-        address: str,
-        done: "Callable[[Editing], bytes] | None",
-    ) -> None:
-        """`done` makes the answer where it is carried out; None: as those of emails are."""
-        super().__init__()
-        self.done = done
-        self.request = request
-        self.route = route
-        self.edit = edit
-        self.address = address
-
-
-class Correcting(Later):
-    """The answer to corrections that this tick makes, or to a change of keys."""
-
-    __slots__ = ("job", "request")
-
-    def __init__(self, request: Request, job: "Corrections | KeyChange") -> None:
-        super().__init__()
-        self.request = request
-        self.job = job
-
 
 Outcome = bytes | Later
 # None: the slow lane goes on with the request.

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from little_bell.config import is_tenant
+from little_bell.values import is_tenant
 
 FAST, SLOW = "fast", "slow"
 # Access: everybody, or who has a key with that role; or who has METRICS_TOKEN.

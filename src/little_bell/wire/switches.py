@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from little_bell.config import NO_TENANT, is_tenant
 from little_bell.errors import Refused
 from little_bell.ops.logs import INFO, Log
 from little_bell.tracking.hit import parse_id
+from little_bell.values import NO_TENANT, is_tenant
 from little_bell.wire.http import Request
-from little_bell.wire.register import BARE_HEADERS, Editing, Handler, Register
+from little_bell.wire.promised import Editing
+from little_bell.wire.register import BARE_HEADERS, Handler, Register
 from little_bell.wire.replies import Replies
 
 if TYPE_CHECKING:
