@@ -1,5 +1,5 @@
 """Email as it is sent: links and a pixel go in, and no other byte changes.
 
-Pure functions: they know neither the store nor the network. Whatever fails leaves the original as it
-was, and the report says so.
+Pure functions: they know neither store nor network. Whatever fails leaves the original as it was,
+and the report says so.
 """

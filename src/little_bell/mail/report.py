@@ -14,6 +14,8 @@ TEMPLATE = "template"
 OPTED_OUT = "opted out"
 UNSUBSCRIBE = "unsubscribe"
 OWN = "own"
+REFUSED = "refused"
+UNSURE = "end unsure"
 VISIBLE = "looks like its address"
 SIGNED = "signed message"
 ENCRYPTED = "encrypted message"
@@ -33,6 +35,8 @@ REASONS = {
     OPTED_OUT: "The link carries an attribute that says it shall not be tracked.",
     UNSUBSCRIBE: "The address leads to unsubscribing or to preferences.",
     OWN: "The address is one of ours, so it is tracked already.",
+    REFUSED: "Links may not lead there; the problems say why.",
+    UNSURE: "Nobody can tell where the address ends: it may go on in the next line.",
     VISIBLE: "The link's text is an address itself; going elsewhere would look like phishing.",
     SIGNED: "A change would break the message's signature.",
     ENCRYPTED: "The message is encrypted.",
