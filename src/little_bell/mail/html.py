@@ -5,6 +5,7 @@ pixel goes in. Which links, and why others are left alone, the report says.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,29 @@ def rewrite_html(
         return html, report
 
 
+class _Shown:
+    """The links to one URL that everybody sees."""
+
+    __slots__ = ("found", "labels", "numbers")
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.found: list[tuple[str, str | None]] = []  # label, and the reason to skip it
+        self.labels: dict[str, tuple[str, str | None]] = {}
+
+    def add(self, number: int, label: str, reason: str | None) -> None:
+        self.numbers.append(number)
+        self.found.append((label, reason))
+        self.labels.setdefault(label, (label, reason))
+
+    def twin(self, number: int, label: str) -> tuple[str, str | None]:
+        """Of what a link in a comment stands for: the link with its label, else the next one,
+        else the last."""
+        if label in self.labels:
+            return self.labels[label]
+        return self.found[min(bisect_left(self.numbers, number), len(self.found) - 1)]
+
+
 class _Rewriting:
     """One email on its way."""
 
@@ -102,7 +126,7 @@ class _Rewriting:
         """Decide on each link: first on those that everybody sees, then on their twins in comments
         for Outlook, which lead where those do."""
         judged = []
-        shown: dict[str, list[tuple[int, str, str | None]]] = {}
+        shown: dict[str, _Shown] = {}
         for number, link in enumerate(links):
             if OWN_OPT_OUT in link.values:
                 self._remove_opt_out(link)
@@ -122,11 +146,11 @@ class _Rewriting:
                         f"the text of a tracked link is an address itself: {label}"
                     )
             if not link.comment:
-                shown.setdefault(url, []).append((number, label, reason))
+                shown.setdefault(url, _Shown()).add(number, label, reason)
             judged.append((number, link, href, url, label, reason))
         for number, link, href, url, label, reason in judged:
             if link.comment and reason is None and url in shown:
-                label, reason = _twin(shown[url], number, label)
+                label, reason = shown[url].twin(number, label)
             if reason is None:
                 reason = self._track(href, url, label)
             if reason is not None:
@@ -209,16 +233,6 @@ def _opted_out(link: "Link") -> bool:
         if values.get(name, "").strip().lower() == value:
             return True
     return OPT_OUT_CLASS in values.get("class", "").lower().split()
-
-
-def _twin(
-    shown: list[tuple[int, str, str | None]], number: int, label: str
-) -> tuple[str, str | None]:
-    """Label and reason of the link to the same URL that a shape stands for: the one with its
-    label, else the next one, else the last."""
-    twin = next((one for one in shown if one[1] == label), None)
-    twin = twin or next((one for one in shown if one[0] > number), None) or shown[-1]
-    return twin[1], twin[2]
 
 
 def _spliced(text: str, splices: list[Splice]) -> str:

@@ -24,6 +24,7 @@ BREAK = re.compile("br|hr|p|div|center|blockquote|pre|ul|ol|li|table|tr|td|th|h[
 PLAIN = frozenset(("p", "div", "table", "tbody", "tr", "td", "span", "b", "strong", "br", "font"))
 # Shapes of VML, as Outlook draws them.
 SHAPE = re.compile("v:(?:roundrect|rect|shape|oval|group|image|line|polyline|curve|arc)")
+HIDDEN, TEXT, TAG = 0, 1, 2
 CONDITIONAL = re.compile(r"<!--[\t\n\f ]*\[if\b[^\]>]*\]>", re.IGNORECASE)
 
 
@@ -118,7 +119,7 @@ class _Scanner:
         self.link: Link | None = None  # whose text is being read
         self.top: Top | None = Top()
         self.places = _occurrences(text, placeholder) if placeholder else []
-        self.outline: list[tuple[int, bool]] = []  # tokens, and whether they are text that shows
+        self.outline: list[tuple[int, int]] = []  # tokens: HIDDEN, TEXT or TAG
 
     def walk(self, region: _Region) -> None:
         from turbohtml import TokenType
@@ -131,8 +132,8 @@ class _Scanner:
         for at, token in tokens(self.text[region.start : region.end] + tail, region.start):
             kind = token.type
             if self.places and shown:
-                show = kind is text and not region.raw and not region.templates
-                self.outline.append((at, show))
+                hidden = region.templates or (kind is text and region.raw)
+                self.outline.append((at, HIDDEN if hidden else TEXT if kind is text else TAG))
             if kind is text:
                 self._text(region, at, token.data or "")
                 continue
@@ -247,12 +248,13 @@ def _occurrences(text: str, wanted: str) -> list[int]:
     return places
 
 
-def _spots(places: list[int], outline: list[tuple[int, bool]]) -> list[int]:
+def _spots(places: list[int], outline: list[tuple[int, int]]) -> list[int]:
     """Those places that are within text, or where a tag or a comment begins."""
     starts = [at for at, _ in outline]
     spots = []
     for place in places:
         index = bisect_right(starts, place) - 1
-        if index >= 0 and (outline[index][1] or starts[index] == place):
+        kind = outline[index][1] if index >= 0 else HIDDEN
+        if kind == TEXT or (kind == TAG and starts[index] == place):
             spots.append(place)
     return spots
