@@ -650,6 +650,7 @@ def test_rule_10_no_pixel_where_it_would_be_text(html: str) -> None:
         '<div style="display:none">a</div>|x',
         '<body>|<div style="display:none">a',
         '<body>|<img style="display:none">x',
+        "<template>a</body></template>|<p>x",
         "<body>|",
         "|",
     ],

@@ -202,7 +202,8 @@ class _Scanner:
     def _closes(self, region: _Region, at: int, after: int, tag: str) -> None:
         if tag == "template":
             region.templates = max(0, region.templates - 1)
-        elif tag in FOREIGN:
+            return
+        if tag in FOREIGN:
             region.foreign = max(0, region.foreign - 1)
         if region.templates:
             return
