@@ -4,6 +4,9 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from html import escape
 from pathlib import Path
 
+from hypothesis import settings
+
+from conftest import SOAK
 from little_bell.mail.report import Addresses, Options, Report
 
 MAILS = Path(__file__).parent / "mails"
@@ -12,6 +15,7 @@ PIXEL = f"{HOST}acme/o/1/AAECAwQFBgcICQoL.gif"
 IMG = f'<img src="{PIXEL}" width="1" height="1" alt="" />'
 LINK = f"{HOST}acme/l/1/"
 BARE = Options(pixel="none")
+OFTEN = settings(max_examples=20_000 if SOAK else 150, deadline=None)
 
 
 def track(url: str, label: str = "", part: str = "html") -> str:

@@ -9,14 +9,14 @@ import re
 from html import escape
 
 import turbohtml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from little_bell.errors import Refused
 from little_bell.mail.html import rewrite_html
 from little_bell.mail.report import Options
 from little_bell.tracking.links import canonical
-from rewriting import ADDRESSES, BARE, HOST, IMG, PIXEL, told, track
+from rewriting import ADDRESSES, BARE, HOST, IMG, OFTEN, PIXEL, told, track
 
 # Pieces that stay as they are. Each is whole: it leaves nothing open.
 SAME = (
@@ -117,6 +117,7 @@ def mails(draw: st.DrawFn) -> tuple[str, str, list[str]]:
     return html, expected, targets
 
 
+@OFTEN
 @given(mails())
 def test_outside_of_links_nothing_changes(made: tuple[str, str, list[str]]) -> None:
     html, expected, targets = made
@@ -129,6 +130,7 @@ def test_outside_of_links_nothing_changes(made: tuple[str, str, list[str]]) -> N
     assert rewrite_html(got, ADDRESSES, BARE)[0] is got
 
 
+@OFTEN
 @given(mails(), st.sampled_from(("</body>", "</BODY\n>x</html>", "</html>", "")))
 def test_the_pixel_is_all_that_is_added(made: tuple[str, str, list[str]], end: str) -> None:
     html, expected, _ = made
@@ -204,7 +206,7 @@ def hrefs(html: str) -> list[str]:
     ]
 
 
-@settings(max_examples=400)
+@OFTEN
 @given(soups)
 @example("<svg><![CDATA[<a href='https://shop.example/a'>]]></svg>")
 @example(
@@ -229,7 +231,7 @@ def test_of_a_soup_only_links_change(html: str) -> None:
     assert rewrite_html(got, ADDRESSES, BARE)[0] is got
 
 
-@settings(max_examples=300)
+@OFTEN
 @given(soups, st.sampled_from(("bottom", "top")))
 def test_in_a_soup_the_pixel_is_an_image_or_nowhere(html: str, place: str) -> None:
     links, _ = rewrite_html(html, ADDRESSES, BARE)
@@ -243,7 +245,7 @@ def test_in_a_soup_the_pixel_is_an_image_or_nowhere(html: str, place: str) -> No
     assert rewrite_html(got, ADDRESSES, Options(pixel=place))[0] is got
 
 
-@settings(max_examples=300)
+@OFTEN
 @given(st.lists(st.sampled_from(SOUP) | st.text(max_size=5), max_size=20).map("".join))
 def test_nothing_makes_it_raise(html: str) -> None:
     for options in (Options(), Options(placeholder="text", pixel="top"), Options(placeholder="<p")):

@@ -572,6 +572,18 @@ def test_rule_09_mail_clients_run_no_scripts() -> None:
     becomes(html, html.replace(URL, attribute(URL, "x")))
 
 
+def test_rule_09_a_script_among_what_is_for_those_who_run_none() -> None:
+    html = f'<noscript><script></noscript><a href="{URL}"></script><a href="{URL}">x</a>'
+    head, _, tail = html.rpartition(URL)
+    becomes(html, head + attribute(URL, "x") + tail)
+
+
+def test_rule_09_the_word_within_an_address() -> None:
+    url = f"{URL}?<noscript>&<NOSCRIPT"
+    canonical = f"{URL}?%3Cnoscript%3E&%3CNOSCRIPT"
+    becomes(f'<a href="{url}">x</a>', f'<a href="{attribute(canonical, "x")}">x</a>')
+
+
 @pytest.mark.parametrize("opening", ["<!-->", "<!--->", "<!>", "<?x>", "</>", "<![CDATA[>", "<!x>"])
 def test_rule_09_comments_end_where_browsers_end_them(opening: str) -> None:
     html = f'{opening}<a href="{URL}">x</a>-->'

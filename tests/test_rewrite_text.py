@@ -22,7 +22,7 @@ from little_bell.mail.report import (
     Tracked,
 )
 from little_bell.mail.text import rewrite_text
-from rewriting import ADDRESSES, HOST, reasons, told, track
+from rewriting import ADDRESSES, HOST, OFTEN, reasons, told, track
 
 URL = "https://shop.example/"
 TOO = Options(text_too=True)
@@ -130,6 +130,11 @@ def test_what_is_left_alone(text: str, expected: list[tuple[str, str]]) -> None:
     assert untouched(text) == expected
 
 
+def test_an_address_in_brackets_does_not_go_on_in_another_one() -> None:
+    text = f"<{URL}\n  {URL}>"
+    assert rewritten(text)[0] == text.replace(URL, track(URL, "", "text"))
+
+
 def test_a_line_that_ends_behind_the_bracket_is_nothing_special() -> None:
     becomes("<|https://shop.example/|>\r\nb>", URL)
     becomes("|https://shop.example/|\r\nb>", URL)
@@ -232,6 +237,7 @@ def texts(draw: st.DrawFn) -> tuple[str, list[str]]:
     return "".join(pieces) + draw(PLAIN), urls
 
 
+@OFTEN
 @given(texts())
 def test_nothing_else_changes_and_links_lead_where_they_led(given: tuple[str, list[str]]) -> None:
     from little_bell.tracking.links import canonical
@@ -249,6 +255,7 @@ def test_nothing_else_changes_and_links_lead_where_they_led(given: tuple[str, li
     assert rewritten(got)[0] is got
 
 
+@OFTEN
 @given(
     st.text(st.sampled_from("htps:/. \r\n<>()[]ax\ud800\0\U0001f514'\"%{}"), max_size=60),
     st.booleans(),

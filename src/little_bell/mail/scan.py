@@ -24,6 +24,11 @@ BREAK = re.compile("br|hr|p|div|center|blockquote|pre|ul|ol|li|table|tr|td|th|h[
 PLAIN = frozenset(("p", "div", "table", "tbody", "tr", "td", "span", "b", "strong", "br", "font"))
 # Shapes of VML, as Outlook draws them.
 SHAPE = re.compile("v:(?:roundrect|rect|shape|oval|group|image|line|polyline|curve|arc)")
+# What <noscript> holds is text for a tokenizer of those who run scripts. Mail clients do not: it is
+# shown as another element, of a name of the same length.
+NOSCRIPT = re.compile(r"(?<=<noscrip)t", re.IGNORECASE)
+MARKS = {"t": "\ue000", "T": "\ue001"}
+MARKED = re.compile("(<noscrip)([\ue000\ue001])", re.IGNORECASE)
 HIDDEN, TEXT, TAG = 0, 1, 2
 CONDITIONAL = re.compile(r"<!--[\t\n\f ]*\[if\b[^\]>]*\]>", re.IGNORECASE)
 
@@ -39,7 +44,8 @@ class Link:
         self.tag = tag
         self.start, self.end = at
         self.comment = comment  # whether it stands in one, for Outlook alone
-        self.values = dict(token.attrs or ())  # decoded; the first of several of a name
+        # Decoded; the first of several of a name.
+        self.values = {name: unmarked(value) for name, value in token.attrs or ()}
         self.attributes = found
         self.texts: list[str] = []
         self.alt = self.values.get("alt", "") if tag == "area" else ""
@@ -76,7 +82,10 @@ def scan(html: str, placeholder: str | None = None) -> Markup:
     # CR LF would count as one character for the tokenizer. Of the line ends of values and texts
     # nothing is kept, so that two LF do.
     text = html.replace("\r", "\n")
-    scanner = _Scanner(text, placeholder)
+    places = _occurrences(text, placeholder) if placeholder else []
+    if NOSCRIPT.search(text):
+        text = NOSCRIPT.sub(_marked, text)
+    scanner = _Scanner(text, places)
     scanner.walk(_Region(0, len(text)))
     return scanner.markup
 
@@ -84,28 +93,16 @@ def scan(html: str, placeholder: str | None = None) -> Markup:
 class _Region:
     """A stretch of the source that is read by itself, and what we are in at the moment."""
 
-    __slots__ = (
-        "comment",
-        "end",
-        "foreign",
-        "noscript",
-        "raw",
-        "shown",
-        "skip",
-        "start",
-        "templates",
-    )
+    __slots__ = ("comment", "end", "foreign", "raw", "skip", "start", "templates")
 
-    def __init__(self, start: int, end: int, comment: bool = False, noscript: bool = False) -> None:
+    def __init__(self, start: int, end: int, comment: bool = False) -> None:
         self.start = start
         self.end = end
         self.comment = comment
-        self.noscript = noscript
         self.raw = ""  # the element whose content is text for the tokenizer
         self.templates = 0  # how many are open
         self.foreign = 0
         self.skip = start  # nothing that begins before it is read
-        self.shown = not comment and not noscript
 
 
 class _Scanner:
@@ -113,12 +110,12 @@ class _Scanner:
 
     __slots__ = ("link", "markup", "outline", "places", "text", "top")
 
-    def __init__(self, text: str, placeholder: str | None) -> None:
+    def __init__(self, text: str, places: list[int]) -> None:
         self.text = text
         self.markup = Markup()
         self.link: Link | None = None  # whose text is being read
         self.top: Top | None = Top()
-        self.places = _occurrences(text, placeholder) if placeholder else []
+        self.places = places  # where the placeholder stands
         self.outline: list[tuple[int, int]] = []  # tokens: HIDDEN, TEXT or TAG
 
     def walk(self, region: _Region) -> None:
@@ -126,7 +123,7 @@ class _Scanner:
 
         text, comment = TokenType.TEXT, TokenType.COMMENT
         start, end = TokenType.START_TAG, TokenType.END_TAG
-        shown = region.shown
+        shown = not region.comment
         # A tag behind the end tells whether it would be one there.
         tail = "<img>" if shown else ""
         for at, token in tokens(self.text[region.start : region.end] + tail, region.start):
@@ -162,21 +159,15 @@ class _Scanner:
             self.markup.spots = _spots(self.places, self.outline)
 
     def _text(self, region: _Region, at: int, data: str) -> None:
-        if region.templates or at < region.skip:
+        if region.raw or region.templates or at < region.skip:
             return
-        if region.raw == "noscript":
-            # It is text for those who run scripts, which mail clients do not.
-            if not region.noscript:
-                end = min(at + len(data), region.end)
-                self.walk(_Region(at, end, region.comment, noscript=True))
-        elif not region.raw:
-            if self.link is not None:
-                self.link.texts.append(data[:MAX_TEXT])
-            if region.shown and self.top is not None and at < region.end:
-                self._at_top(self.top.text(at, data))
+        if self.link is not None:
+            self.link.texts.append(data[:MAX_TEXT])
+        if not region.comment and self.top is not None and at < region.end:
+            self._at_top(self.top.text(at, data))
 
     def _opens(self, region: _Region, at: int, after: int, tag: str, token: "Token") -> None:
-        if tag == "noscript" or RAW.fullmatch(tag):
+        if RAW.fullmatch(tag):
             region.raw = tag
         elif tag == "template":
             region.templates += 1
@@ -193,10 +184,10 @@ class _Scanner:
             if self.link is not None and not self.link.alt:
                 self.link.alt = token.attr("alt") or ""
             if not region.comment:
-                self.markup.images.append(Image(at, after, token.attr("src") or ""))
+                self.markup.images.append(Image(at, after, unmarked(token.attr("src") or "")))
         elif self.link is not None and BREAK.fullmatch(tag):
             self.link.texts.append(" ")
-        if region.shown and self.top is not None:
+        if not region.comment and self.top is not None:
             self._at_top(self.top.opens(tag, at, after, token))
 
     def _closes(self, region: _Region, at: int, after: int, tag: str) -> None:
@@ -212,7 +203,7 @@ class _Scanner:
                 self.link = None
             elif BREAK.fullmatch(tag):
                 self.link.texts.append(" ")
-        if region.shown:
+        if not region.comment:
             if tag == "body":
                 self.markup.body_end = at
             elif tag == "html":
@@ -232,12 +223,23 @@ class _Scanner:
         inner = at + opening.end()
         end = after - (4 if source.endswith("--!>") else 3)
         outer, self.link = self.link, None
-        self.walk(_Region(inner, max(inner, end), comment=True, noscript=region.noscript))
+        self.walk(_Region(inner, max(inner, end), comment=True))
         self.link = outer
 
     def _at_top(self, place: int | None) -> None:
         if place is not None:
             self.markup.top, self.top = place, None
+
+
+def unmarked(value: str) -> str:
+    """A value as it was before a <noscript> in it was marked."""
+    if "\ue000" in value or "\ue001" in value:
+        return MARKED.sub(lambda found: found[1] + ("t" if found[2] == "\ue000" else "T"), value)
+    return value
+
+
+def _marked(found: re.Match[str]) -> str:
+    return MARKS[found[0]]
 
 
 def _occurrences(text: str, wanted: str) -> list[int]:

@@ -23,7 +23,7 @@ TRAILING = frozenset(
     "\u3001\u3002\u300d\u300f\u3011\uff01\uff09\uff0c\uff1a\uff1b\uff1f"  # of Chinese and Japanese
 )
 BRACKETS = {")": "(", "]": "["}
-GOES_ON = re.compile(r"(?:\r?\n|\r)[>\t ]*[^\s<>]+>")  # behind <https://, up to the >
+GOES_ON = re.compile(r"(?:\r?\n|\r)[>\t ]*(?![^\s<>]*://)[^\s<>]+>")  # up to the >
 SOFT_BREAK = re.compile(r" (?:\r?\n|\r)[^\r\n]")
 
 
