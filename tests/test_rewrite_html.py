@@ -158,7 +158,7 @@ def test_rule_02_a_shape_is_left_alone_with_its_twin() -> None:
 
 
 def test_rule_02_the_text_of_a_link_goes_on_behind_a_comment_for_outlook() -> None:
-    html = f'<a href="{URL}">Read<!--[if mso]>&nbsp;<a href="{URL}x">y</a><![endif]--> more</a>'
+    html = f'<a href="{URL}">Read<!--[if mso]>z<a href="{URL}x">y</a><![endif]--> more</a>'
     assert [one.label for one in bare(html)[1].tracked] == ["Read more", "y"]
 
 
