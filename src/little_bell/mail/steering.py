@@ -1,0 +1,63 @@
+"""The header by which a sender steers what becomes of one message.
+
+X-Little-Bell: track=none; campaign=spring
+"""
+
+import re
+from email.errors import HeaderParseError
+from email.header import decode_header
+
+from little_bell.mail.header import read_header
+
+NAME = b"x-little-bell"
+MOST_FIELDS = 10
+LONGEST = 2_000
+
+_PAIR = re.compile(r'[\s;]*([^\s;="]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;]*))', re.DOTALL)
+
+
+def read_steering(raw: bytes) -> dict[str, str]:
+    """What the message says in its header X-Little-Bell: names in lower case, values as they are.
+
+    A value may stand in quotes, be UTF-8 or encoded words (RFC 2047). Of a name that comes twice
+    the first holds; what is no pair is passed over, and so is a field of more than LONGEST
+    characters. Never raises.
+    """
+    said: dict[str, str] = {}
+    header = read_header(raw, 0, len(raw))
+    for value in header.values(raw, NAME)[:MOST_FIELDS]:
+        if len(value) > LONGEST:
+            continue
+        for match in _PAIR.finditer(_decoded(value)):
+            quoted, bare = match[2], match[3]
+            word = bare.strip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            said.setdefault(match[1].lower(), word)
+    return said
+
+
+def without_steering(raw: bytes) -> bytes:
+    """The message without that header and its folded lines; the very object where there is none."""
+    pieces = []
+    at = 0
+    for field in read_header(raw, 0, len(raw)).fields:
+        if field.name == NAME:
+            pieces.append(raw[at : field.start])
+            at = field.end
+    return b"".join((*pieces, raw[at:])) if at else raw
+
+
+def _decoded(value: str) -> str:
+    """The text of a value whose characters are bytes."""
+    try:
+        text = value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        text = value
+    if "=?" not in text:
+        return text
+    try:
+        return "".join(
+            word if isinstance(word, str) else word.decode(charset or "us-ascii")
+            for word, charset in decode_header(text)
+        )
+    except (HeaderParseError, LookupError, ValueError):
+        return text
