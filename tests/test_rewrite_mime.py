@@ -706,6 +706,26 @@ def test_a_message_of_text_gets_no_pixel() -> None:
     assert new == raw.replace(TARGET.encode(), track(TARGET, "", "").encode())
 
 
+def test_the_pixel_goes_where_it_can_be_written() -> None:
+    odd = HTML_PART.replace("\r\n", "; charset=x-none\r\n", 1)
+    new, report = rewrite_message(mixed(odd, HTML_PART), ADDRESSES, Options())
+    assert new == mixed(odd, HTML_PART.replace(LINK, with_pixel(LINK)))
+    assert len(report.problems) == 1
+
+
+def test_in_a_flowed_text_an_address_may_go_on_in_the_next_line() -> None:
+    """RFC 3676: with DelSp=yes the blank before the line end is none."""
+    for flow, tracked in (
+        ("; format=flowed; delsp=yes", False),
+        ("; Format=Flowed; DelSp=no", True),
+        ("; format=flowed", True),
+        ("", True),
+    ):
+        raw = message(f"Content-Type: text/plain{flow}", "", f"See {TARGET} ", "and more", "")
+        _, report = rewrite_message(raw, ADDRESSES, Options(text_too=True))
+        assert bool(report.tracked) == tracked
+
+
 def test_text_is_left_alone_unless_asked() -> None:
     raw = mixed(TEXT_PART, HTML_PART, kind="alternative")
     new, report = rewrite_message(raw, ADDRESSES, AS_IS)

@@ -108,7 +108,7 @@ def _rewrite(raw: bytes, addresses: Addresses, options: Options) -> tuple[bytes,
     texts = [
         text for part in _parts(raw, message, options, notes) if (text := _read(raw, part, notes))
     ]
-    pixel = _shown(message, [text.part for text in texts])
+    pixel = _shown(message, {text.part for text in texts})
     changes: list[Change] = []
     expected: dict[str, str] = {}
     opted_out: set[str] = set()
@@ -202,7 +202,7 @@ def _root(raw: bytes, part: Part) -> Part:
     return part.children[0]
 
 
-def _shown(part: Part, parts: list[Part]) -> Part | None:
+def _shown(part: Part, parts: set[Part]) -> Part | None:
     """The HTML that people see first: of alternatives the last one, else the first."""
     if part.kind == HTML:
         return part if part in parts else None

@@ -14,8 +14,8 @@ LONGEST = 76  # characters of an encoded line
 
 _BROKEN = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*(?:\r?\n|\Z))")
 _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
-_BLANK_END = re.compile(rb"[ \t](?:\r?\n|\Z)")
-_HARD_END = re.compile(rb"(?<!=)(?<!=\r)\n")
+_BLANK_ENDS = (b" \n", b"\t\n", b" \r\n", b"\t\r\n")
+_HARD_END = re.compile(rb"\n(?<!=\n)(?<!=\r\n)")
 _CODED_END = re.compile(rb"=0[AaDd]")
 _ALPHABET = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 _SPACE = b" \t\r\n"
@@ -27,7 +27,7 @@ def decode(body: bytes, encoding: str) -> bytes:
         return body
     if encoding == QUOTED:
         _check_quoted(body)
-        return binascii.a2b_qp(_bare(body) if _BLANK_END.search(body) else body)
+        return binascii.a2b_qp(_bare(body) if _has_blanks(body) else body)
     if encoding == BASE64:
         packed = body.translate(None, _SPACE)
         if len(packed) % 4 or not _ALPHABET.fullmatch(packed):
@@ -72,7 +72,7 @@ def _check_quoted(body: bytes) -> None:
 def _quoted_lines(body: bytes) -> list[tuple[bytes, bytes]]:
     """Each line that the body stands for, up to a line end that is not encoded, and how it is
     written there."""
-    blanks = _BLANK_END.search(body) is not None
+    blanks = _has_blanks(body)
     found: list[tuple[bytes, bytes]] = []
     start = 0
     ends = [match.end() for match in _HARD_END.finditer(body)]
@@ -86,6 +86,11 @@ def _quoted_lines(body: bytes) -> list[tuple[bytes, bytes]]:
             found.append((binascii.a2b_qp(_bare(written) if blanks else written), written))
         start = end
     return found
+
+
+def _has_blanks(body: bytes) -> bool:
+    """Whether a line ends in blanks."""
+    return body.endswith((b" ", b"\t")) or any(end in body for end in _BLANK_ENDS)
 
 
 def _bare(body: bytes) -> bytes:
