@@ -583,6 +583,8 @@ def test_rule_14_a_line_of_a_mailbox_before_the_header() -> None:
         ("Content-Type: text/html\r\nContent-Disposition: ATTACHMENT; filename=a.html", ATTACHMENT),
         ("Content-Type: text/html\r\nContent-Disposition: inline; filename=a.html", ATTACHMENT),
         ("Content-Type: text/html\r\nContent-Disposition: attachment; filename=a b", ATTACHMENT),
+        ("Content-Type: text/html\r\nContent-Disposition: x-other", ATTACHMENT),
+        ("Content-Type: text/html\r\nContent-Disposition: inline; filename=a b", ATTACHMENT),
         ("Content-Type: text/html; name=a.html", ATTACHMENT),
         ("Content-Type: text/plain\r\nContent-Disposition: attachment", ATTACHMENT),
         ("Content-Type: message/rfc822", ATTACHMENT),
