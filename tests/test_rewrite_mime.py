@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from little_bell.mail import mime
+from little_bell.mail.content import read_content
 from little_bell.mail.html import rewrite_html
 from little_bell.mail.mime import rewrite_message
 from little_bell.mail.part import DEEPEST, MOST_PARTS
@@ -482,6 +483,37 @@ def test_rule_14_parameters_in_sections_and_comments() -> None:
     assert rewritten(raw) == raw.replace(LINK.encode(), TRACKED.encode())
 
 
+@pytest.mark.parametrize(
+    ("field", "parameters"),
+    [  # RFC 2231, 3 and 4.1; RFC 2045, 5.1
+        (
+            'message/external-body; access-type=URL; URL*0="ftp://";'
+            ' URL*1="cs.utk.edu/pub/moore/bulk-mailer/bulk-mailer.tar"',
+            {"access-type": "URL", "url": "ftp://cs.utk.edu/pub/moore/bulk-mailer/bulk-mailer.tar"},
+        ),
+        (
+            "application/x-stuff; title*0*=us-ascii'en'This%20is%20even%20more%20;"
+            ' title*1*=%2A%2A%2Afun%2A%2A%2A%20; title*2="isn\'t it!"',
+            {"title": "This is even more ***fun*** isn't it!"},
+        ),
+        ("text/plain; charset=us-ascii (Plain text)", {"charset": "us-ascii"}),
+        ('text/plain; charset="us-ascii"', {"charset": "us-ascii"}),
+        ('text/plain;charset="a\\"b;c" ; ;', {"charset": 'a"b;c'}),
+    ],
+)
+def test_parameters_as_the_standards_show_them(field: str, parameters: dict[str, str]) -> None:
+    content = read_content(field)
+    assert content.sound
+    assert content.parameters == parameters
+    assert content.value == field.partition(";")[0].strip()
+
+
+@given(st.text(st.characters(max_codepoint=255)) | st.text("a/*=;'\"\\( )%0123"))
+def test_any_field_is_read(text: str) -> None:
+    content = read_content(text)
+    assert content.sound or not content.parameters
+
+
 LONG = "x" * 270
 
 
@@ -706,6 +738,16 @@ def test_a_message_of_text_gets_no_pixel() -> None:
     assert rewrite_message(raw, ADDRESSES, Options())[0] is raw
     new = rewritten(raw, Options(text_too=True))
     assert new == raw.replace(TARGET.encode(), track(TARGET, "", "").encode())
+
+
+def test_mail_as_apple_makes_it() -> None:
+    """HTML goes on behind the file that stands within it: the pixel is in the first piece."""
+    pdf = "Content-Type: application/pdf; name=a.pdf\r\nContent-Disposition: inline\r\n\r\nx"
+    inside = mixed(HTML_PART, pdf, HTML_PART).replace(b"bb", b"cc").decode()
+    raw = mixed(TEXT_PART, inside, kind="alternative")
+    first, second = HTML_PART.replace(LINK, with_pixel(LINK)), HTML_PART.replace(LINK, TRACKED)
+    inside = mixed(first, pdf, second).replace(b"bb", b"cc").decode()
+    assert rewritten(raw, Options()) == mixed(TEXT_PART, inside, kind="alternative")
 
 
 def test_the_pixel_goes_where_it_can_be_written() -> None:
