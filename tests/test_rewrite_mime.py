@@ -442,6 +442,17 @@ def test_rule_14_line_ends_that_are_encoded_stay_data() -> None:
     new = rewritten(raw)
     body = new.partition(b"\r\n\r\n")[2]
     assert quopri.decodestring(body).decode() == html.replace(LINK, TRACKED)
+    assert body.count(b"\n") == body.count(b"=\r\n")  # no line end but soft breaks
+
+
+def test_rule_14_equal_lines_keep_each_its_own_bytes() -> None:
+    link = LINK.replace("=", "=3D")
+    raw = html_message(
+        f"<p>=61</p>\r\n{link}\r\n<p>a</p>\r\n", "Content-Transfer-Encoding: quoted-printable"
+    )
+    new = rewritten(raw)
+    assert b"<p>=61</p>\r\n" in new
+    assert new.endswith(b"\r\n<p>a</p>\r\n")
 
 
 def test_rule_14_a_text_that_stays_keeps_its_bytes() -> None:
@@ -738,6 +749,15 @@ def test_a_message_of_text_gets_no_pixel() -> None:
     assert rewrite_message(raw, ADDRESSES, Options())[0] is raw
     new = rewritten(raw, Options(text_too=True))
     assert new == raw.replace(TARGET.encode(), track(TARGET, "", "").encode())
+
+
+def test_a_part_without_an_empty_line_has_no_body_to_write_to() -> None:
+    assert rewrite_message(mixed("Content-Type: text/html"), ADDRESSES, Options())[1].problems == []
+    bare = "Content-Type: text/html"
+    new, report = rewrite_message(mixed(bare, HTML_PART), ADDRESSES, Options())
+    assert new == mixed(bare, HTML_PART.replace(LINK, with_pixel(LINK)))
+    assert report.problems == []
+    left_alone(bare.encode(), Options())
 
 
 def test_mail_as_apple_makes_it() -> None:

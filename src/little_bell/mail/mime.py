@@ -157,6 +157,8 @@ def _parts(raw: bytes, part: Part, options: Options, notes: Notes) -> Iterator[P
         _skip(notes, part, SIGNED if signed else _LEFT_ALONE[kind])
     elif not wanted and not kind.startswith("multipart/"):
         pass
+    elif part.header.end == part.header.body:
+        pass  # all of it is header: no empty line, no body
     elif _is_attached(part):
         _skip(notes, part, ATTACHMENT)
     elif kind == "multipart/related":

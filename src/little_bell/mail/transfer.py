@@ -16,6 +16,8 @@ _BROKEN = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*(?:\r?\n|\Z))")
 _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
 _BLANK_ENDS = (b" \n", b"\t\n", b" \r\n", b"\t\r\n")
 _HARD_END = re.compile(rb"\n(?<!=\n)(?<!=\r\n)")
+# What mail servers, mailboxes and boundaries have at the beginning of a line.
+_RISKY = re.compile(rb"^(?:\.|From |--)", re.MULTILINE)
 _CODED_END = re.compile(rb"=0[AaDd]")
 _ALPHABET = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 _SPACE = b" \t\r\n"
@@ -111,15 +113,15 @@ def _quote_again(data: bytes, was: bytes, line_end: bytes) -> bytes:
 
 def _quoted(text: bytes, line_end: bytes) -> bytes:
     """One line without its end, folded by soft breaks. CR and LF in it are encoded."""
-    coded = binascii.b2a_qp(text, istext=False).replace(b"=\r\n", b"").replace(b"=\n", b"")
-    if len(coded) <= LONGEST and not coded.startswith((b".", b"From ", b"--")):
-        return coded
+    coded = binascii.b2a_qp(text, istext=False).replace(b"=\r\n", b"=\n")
+    if not _RISKY.search(coded):
+        return coded.replace(b"=\n", b"=" + line_end)
+    coded = coded.replace(b"=\n", b"")
     pieces = []
     at = 0
     while at < len(coded):
         first = b""
-        if coded.startswith((b".", b"From ", b"--"), at):
-            # What mail servers or boundaries may be at the beginning of a line.
+        if _RISKY.match(coded[at : at + 5]):
             first = b"=%02X" % coded[at]
             at += 1
         room = LONGEST - len(first)
