@@ -232,7 +232,9 @@ def texts(draw: st.DrawFn) -> tuple[str, list[str]]:
         path = draw(PATHS).strip(".,;:!?'()")
         url += path if path.count("(") == path.count(")") and "%" not in path else ""
         urls.append(url)
-        pieces += (draw(PLAIN), draw(st.sampled_from((" ", "(", "<", '"'))), url, draw(ENDS))
+        before = draw(st.sampled_from((" ", "(", "<", '"')))
+        # What is open may be a URL over several lines: then nobody knows where it ends.
+        pieces += (draw(PLAIN), before, url, ">" if before == "<" else draw(ENDS))
         pieces.append(draw(st.sampled_from((" ", "\n", "\r\n"))))
     return "".join(pieces) + draw(PLAIN), urls
 
