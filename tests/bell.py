@@ -129,6 +129,14 @@ class Bell:
         """The log so far, each line parsed."""
         return [json.loads(line) for line in self.log_file.read_text().splitlines()]
 
+    def warnings(self) -> list[dict[str, Any]]:
+        """What the log says beyond INFO, but for what a start says while a tenant is open."""
+        return [
+            line
+            for line in self.lines()
+            if line["level"] != "INFO" and not line["message"].startswith("Anybody may read")
+        ]
+
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of the database, read beside the running server."""
         return list(read_rows(self.database, sql, *values))

@@ -19,6 +19,7 @@ with atheris.instrument_imports(include=["little_bell"]):
     import little_bell.api.batches
     import little_bell.api.blocks
     import little_bell.api.emails
+    import little_bell.api.recipients
     import little_bell.store.edits
     import little_bell.store.switching
     from little_bell.api.reads import Reads
@@ -122,6 +123,12 @@ class Bell:
         """What the slow lane makes of a request."""
         methods, parts, query = self.lane.router.find(request.target)
         route = (methods or {})[request.method]
+        if route.name == "erase_recipient":
+            try:
+                little_bell.api.recipients.parse_erasure(parts, query)
+            except Refused as refused:
+                return problem(refused, route.page)[0]
+            return 202
         if route.lane == "either":
             tenant = parts[1].decode("latin-1")
             try:

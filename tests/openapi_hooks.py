@@ -69,6 +69,8 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
         # One that came before gets what it got then, perhaps an email that is deleted since, or 422
         # with another body: all that is in test_idempotency.py.
         case.headers["Idempotency-Key"] = f"{case.headers['Idempotency-Key'][:200]}{next(KEYS)}"
+    if operation == "changeSettings" and isinstance(case.body, dict) and "hosts" in case.body:
+        case.body["hosts"] = None  # else links of examples may lead nowhere any more
     if "recipient" in query:
         query.pop("recipient_prefix", None)
     if "tz" in query:

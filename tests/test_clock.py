@@ -99,7 +99,7 @@ def start(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., Bell]]:
     for bell in started:
         try:
             assert bell.stop() == 0
-            assert [line for line in bell.lines() if line["level"] != "INFO"] == []
+            assert bell.warnings() == []
             assert bell.error_file.read_text() == ""
             is_consistent(bell)
         finally:

@@ -408,7 +408,7 @@ def test_a_backup_ends_although_commits_go_on(bell: Bell) -> None:
     agrees(bell.folder / "copy.db")
 
 
-ACCESS_TABLES = ("keys", "optouts", "blocks", "closed_states", "closed_links")
+ACCESS_TABLES = ("keys", "optouts", "blocks", "closed_states", "closed_links", "erasures")
 POLICY = ("consent", "addresses", "gpc", "retention_days", "hosts", "salt")
 
 

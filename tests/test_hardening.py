@@ -210,6 +210,7 @@ OF_NO_TENANT = {
     "begin": "no rows",
     "commit": "no rows",
     "rollback": "no rows",
+    "begin_read": "no rows",
     "read": "of copy.sql: makes the driver begin to read",
     "tenant": "finds the tenant, by its name",
     "raise_last_numbers": "restore: a tenant by its name",
@@ -262,6 +263,8 @@ def test_every_template_is_escaped(tmp_path: Path) -> None:
 
 def test_no_code_marks_text_as_safe() -> None:
     for name, tree in modules():
+        if name.startswith("mail/"):
+            continue  # a `Markup` of its own: what it writes are emails, not pages
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         imports = {

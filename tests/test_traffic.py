@@ -61,7 +61,7 @@ IDS = [f"{number}-{one.user_agent[-40:]}" for number, one in enumerate(REQUESTS,
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Stored]]:
     """What the log holds of each email once its line was sent: email n is that of line n."""
-    with serving(tmp_path_factory.mktemp("traffic"), OWN_ADDRESSES=OWN) as bell:
+    with serving(tmp_path_factory.mktemp("traffic"), OWN_ADDRESSES=OWN, GPC="ignore") as bell:
         emails = json.dumps([{}] * len(REQUESTS))
         assert bell.ask("POST", "/acme/emails", emails).status == 201
         time.sleep(2.1)  # from now on no click is instant
