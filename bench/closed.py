@@ -9,7 +9,7 @@ from bench.errors import NotMeasuredError
 from bench.programs import LITTLE_BELL, TENANT, Program, bell
 from little_bell.tracking.signing import Keyring
 
-SECRET = "a secret of the benchmark"
+SECRET = "a-secret-of-the-benchmark"
 SETTINGS = {"SECRET_KEY": SECRET, "LINK_POLICY": "signed"}
 
 
