@@ -595,3 +595,37 @@ def test_metrics_are_read_with_their_token(start_bell: Callable[..., Bell]) -> N
     wrong = bell.get("/metrics", X_Forwarded_For="192.0.2.1")
     assert "Bearer" in wrong.headers["www-authenticate"]
     assert json.loads(wrong.body)["status"] == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "https://other.example"},
+        {"Origin": "https://other.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_other_sites_switch_nothing_off_of_an_open_tenant(
+    bell: Bell, headers: dict[str, str]
+) -> None:
+    """A form of any site can be sent to a bell on the visitor's machine."""
+    bell.create("switched")
+    form = {**headers, "Content-Type": "text/plain"}
+    answer = bell.ask("POST", "/switched/blocks", '{"tenant": true}', form)
+    assert answer.status == 403, answer
+    assert bell.get("/switched/click/1?url=https://example.com/").status == 302
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        OUR_PAGE,
+        {"Sec-Fetch-Site": "cross-site", "Origin": "https://app.example"},
+    ],
+)
+def test_who_may_switch_off_an_open_tenant(bell: Bell, headers: dict[str, str]) -> None:
+    email = bell.create("switching")
+    answer = bell.ask("POST", "/switching/blocks", {"email": email}, headers)
+    assert answer.status == 201, answer

@@ -93,6 +93,8 @@ class Gate:
                 raise Refused(403, OTHER_SITE)
             if key.role < (READ if access is routes.READ else WRITE):
                 raise Refused(403, "this key may read, and change nothing")
+        elif route.name == "create_block" and self._from_elsewhere(request):
+            raise Refused(403, OTHER_SITE)
         hide(request.headers)
         if in_session:
             request.headers[IN_SESSION] = b"1"
@@ -142,6 +144,14 @@ class Gate:
         if request.method in SAFE:
             return OURS
         return asked_by(request.headers, self.config.base_url)
+
+    def _from_elsewhere(self, request: Request) -> bool:
+        """Whether another site's page asked, whose origin CORS_ORIGINS does not name. A form needs
+        no leave to be sent here, as PATCH and DELETE do: without this any site that a user of an
+        open bell visits could switch its tenants off."""
+        origins = self.config.cors_origins
+        origin = request.headers.get(b"origin", b"").decode("latin-1")
+        return not (origin in origins or "*" in origins) and self._asked_by(request) == FOREIGN
 
     def _measures(self, request: Request, peer: bytes) -> None:
         """Let through who has METRICS_TOKEN, where that is set, or ADMIN_KEY. Raises Refused."""
