@@ -532,6 +532,16 @@ def test_the_dashboard_says_that_a_tenant_is_open(bell: Bell, key: str) -> None:
             assert "-H &#39;Authorization: Bearer KEY&#39;" in shown
 
 
+def test_the_front_page_says_that_its_command_needs_a_key(
+    start_bell: Callable[..., Bell],
+) -> None:
+    """Where no tenant is open, a newcomer's first copied command would get 401."""
+    needs = "-H &#39;Authorization: Bearer KEY&#39;"
+    assert needs not in start_bell().get("/").body.decode()
+    closed = start_bell(AUTH="keys", ADMIN_KEY=ADMIN_KEY)
+    assert needs in closed.get("/").body.decode()
+
+
 def findings(bell: Bell, **settings: str) -> list[str]:
     ran = command(bell, "doctor", **settings)
     lines = ran.stdout.splitlines()
@@ -547,7 +557,7 @@ def findings(bell: Bell, **settings: str) -> list[str]:
 def test_the_doctor_says_what_stands_open(start_bell: Callable[..., Bell]) -> None:
     bell = start_bell()
     bell.create()
-    good = {"BASE_URL": "https://track.example"}
+    good = {"BASE_URL": "https://track.example", "METRICS_TOKEN": TOKEN}
     with_links = findings(bell, **good)
     # What concerns links is another setting's affair.
     assert [line for line in with_links if "LINK_POLICY" not in line] == [
@@ -561,6 +571,7 @@ def test_the_doctor_says_what_stands_open(start_bell: Callable[..., Bell]) -> No
         return [line for line in lines if "LINK_POLICY" not in line]
 
     assert found() == []
+    assert found(METRICS_TOKEN="") == ["anybody may read /metrics: set METRICS_TOKEN"]
     for local in ("http://localhost:3000", "http://127.0.0.1", "http://[::1]:3000/b", ""):
         assert found(BASE_URL=local) == [], local
     [line] = found(BASE_URL="http://track.example")

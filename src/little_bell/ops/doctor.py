@@ -28,6 +28,7 @@ def examine(config: Config) -> list[Finding]:
             admin_key(config),
             link_policy(config),
             base_url(config),
+            metrics(config),
             secret(config),
         )
         if finding is not None
@@ -62,7 +63,7 @@ def admin_key(config: Config) -> Finding | None:
 
 
 def link_policy(config: Config) -> Finding | None:
-    if getattr(config, "link_policy", "any") == "signed":
+    if config.link_policy == "signed":
         return None
     return Finding(
         "anybody can make a link of this server lead anywhere",
@@ -80,6 +81,12 @@ def base_url(config: Config) -> Finding | None:
         f"BASE_URL is {config.base_url}: keys and addresses travel in the clear",
         "put a proxy with TLS in front, and BASE_URL=https://...",
     )
+
+
+def metrics(config: Config) -> Finding | None:
+    if config.metrics_token:
+        return None
+    return Finding("anybody may read /metrics", "set METRICS_TOKEN")
 
 
 def secret(config: Config) -> Finding | None:

@@ -32,6 +32,8 @@ PAGE_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Robots-Tag", "noindex, nofollow"),
 )
+WITH_KEY = " -H 'Authorization: Bearer KEY'"  # in commands, where a tenant is closed
+
 LISTS = {
     "emails": lists.emails,
     "campaigns": lists.campaigns,
@@ -86,7 +88,8 @@ class Views:
         if wanted and is_tenant(wanted.encode("utf-8")):
             location = f"{self.config.prefix}/{wanted}/dashboard"
             return Page(302, (*PAGE_HEADERS, ("Location", location)), b"")
-        return self._page("front.html", {"asked": wanted})
+        auth = "" if self.config.auth == "open" else WITH_KEY
+        return self._page("front.html", {"asked": wanted, "auth": auth})
 
     def login(self, segments: list[str], query: bytes, headers: dict[bytes, bytes]) -> Page:
         """The form that takes a key; leads on where none is needed."""
@@ -170,7 +173,7 @@ class Views:
     def _access(self, ledger: Ledger, headers: dict[bytes, bytes]) -> dict[str, object]:
         """What a page says of who may see it; `auth` is what its commands need."""
         is_open = self._is_open(ledger)
-        auth = "" if is_open else " -H 'Authorization: Bearer KEY'"
+        auth = "" if is_open else WITH_KEY
         return {"open": is_open, "in_session": IN_SESSION in headers, "auth": auth}
 
     def _ledger(self, where: Address) -> Ledger:

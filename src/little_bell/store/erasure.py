@@ -15,6 +15,7 @@ from little_bell.store.edits import remove_email
 from little_bell.store.job import BYTES, ROWS, Job
 from little_bell.store.memory import Note
 from little_bell.store.statements import load
+from little_bell.store.switching import blocks_of
 from little_bell.store.transaction import Transaction
 from little_bell.tracking.classify import BURST_LOOK_BACK
 from little_bell.tracking.traces import Traces, ascii_lower
@@ -30,7 +31,7 @@ EMAILS_BESIDE = 8
 ROWS_OF_EMAIL = 8  # that its deletion changes, beside its events and links
 NAMES = 100  # that are tried in place of one that is taken
 
-TEXTS, KEYS, OWN, AGENTS, LINKS, CAMPAIGNS, CLOSE = range(7)  # stages
+TEXTS, KEYS, OWN, AGENTS, LINKS, CAMPAIGNS, BLOCKS, CLOSE = range(8)  # stages
 
 
 class Words(NamedTuple):
@@ -76,6 +77,7 @@ class Erasure(Job):
             AGENTS: self._names,
             LINKS: self._names,
             CAMPAIGNS: self._names,
+            BLOCKS: self._blocks,
             CLOSE: self._close,
         }
 
@@ -241,11 +243,37 @@ class Erasure(Job):
             transaction.memory.verdicts.clear()
         if not whole or looked == share:
             self._goes_on(self.stage, at, len(found))
-        elif self.stage != CAMPAIGNS:
-            self._goes_on(self.stage + 1, 0, len(found))
         else:
-            # Another email may have become the recipient's meanwhile: 1, to end with that.
-            self._goes_on(OWN, 1, len(found))
+            self._goes_on(self.stage + 1, 0, len(found))
+
+    def _blocks(self, transaction: Transaction, note: Note) -> None:
+        """Blocks of links that name the recipient go, last of all the names of keys that do."""
+        cursor, tenant = transaction.cursor, note.tenant
+        share = self._share(transaction)
+        at, size, looked, whole = self.position, 0, 0, True
+        gone: list[int] = []
+        for block, url in cursor.execute(SQL["blocked_links"], (tenant, at, share)):
+            if size > READ:
+                whole = False
+                break
+            at, looked = block, looked + 1
+            size += len(url)
+            if self._erased(url) != url:
+                gone.append(block)
+        for block in gone:
+            cursor.execute(WRITE["delete_block"], (tenant, block))
+            known = blocks_of(transaction, transaction.memory.tenants.by_id[tenant])
+            transaction.blocked[tenant] = known.without(block)
+        if not whole or looked == share:
+            self._goes_on(BLOCKS, at, len(gone))
+            return
+        keys: list[Any] = cursor.execute(SQL["key_names"], (tenant,)).fetchall()
+        named = [(self._erased(name), tenant, key) for key, name in keys]
+        named = [row for row, (_, name) in zip(named, keys, strict=True) if row[0] != name]
+        if named:
+            cursor.executemany(SQL["rename_key"], named)
+        # Another email may have become the recipient's meanwhile: 1, to end with that.
+        self._goes_on(OWN, 1, len(gone) + len(named))
 
     def _close(self, transaction: Transaction, note: Note) -> None:
         """Take the recipient out of the note, once the last events are gone."""

@@ -65,7 +65,8 @@ class Gate:
         """None: the request may go on, without its credentials. Else its answer; or Refused is
         raised. `now` is seconds since the epoch."""
         access = route.access
-        if access is not routes.PUBLIC:
+        if access is not routes.PUBLIC or route.lane is not routes.FAST or route.name == "sign_in":
+            # What comes to the slow lane takes a place there, whoever may ask for it.
             self._spend(self.requests, request, peer)
         elif route.name == "opt_out":
             self._spend(self.wishes, request, peer)

@@ -79,6 +79,19 @@ WHERE tenant = ? AND campaign > ? AND campaign <= ? ORDER BY campaign LIMIT ?;
 -- A campaign's name goes; its number stays.
 UPDATE OR IGNORE campaigns SET name = ? WHERE tenant = ? AND campaign = ?;
 
+-- name: blocked_links
+-- Links that are switched off, after one.
+SELECT block, url FROM blocks
+WHERE tenant = ? AND block > ? AND url IS NOT NULL ORDER BY block LIMIT ?;
+
+-- name: key_names
+-- How keys are called.
+SELECT key, name FROM keys WHERE tenant = ?;
+
+-- name: rename_key
+-- A key without what is erased.
+UPDATE keys SET name = ? WHERE tenant = ? AND key = ?;
+
 -- name: unscoped_hold
 -- Reads something, so that the transaction has a snapshot.
 SELECT 1 FROM tenants LIMIT 1;
