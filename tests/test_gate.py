@@ -571,6 +571,11 @@ def test_the_doctor_says_what_stands_open(start_bell: Callable[..., Bell]) -> No
         return [line for line in lines if "LINK_POLICY" not in line]
 
     assert found() == []
+    assert findings(bell, **good) == [
+        "anybody can create a tenant, whose links LINK_POLICY=signed lets through: "
+        "set AUTH=keys and ADMIN_KEY"
+    ]
+    assert findings(bell, **good, AUTH="keys", ADMIN_KEY=ADMIN_KEY) == []
     assert found(METRICS_TOKEN="") == ["anybody may read /metrics: set METRICS_TOKEN"]
     for local in ("http://localhost:3000", "http://127.0.0.1", "http://[::1]:3000/b", ""):
         assert found(BASE_URL=local) == [], local

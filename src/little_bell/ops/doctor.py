@@ -63,8 +63,13 @@ def admin_key(config: Config) -> Finding | None:
 
 
 def link_policy(config: Config) -> Finding | None:
-    if config.link_policy == "signed":
+    if config.link_policy == "signed" and config.auth == "keys":
         return None
+    if config.link_policy == "signed":
+        return Finding(
+            "anybody can create a tenant, whose links LINK_POLICY=signed lets through",
+            "set AUTH=keys and ADMIN_KEY",
+        )
     return Finding(
         "anybody can make a link of this server lead anywhere",
         "LINK_POLICY=signed, once your mail has signed links",
