@@ -175,13 +175,14 @@ class Erasure(Job):
 
     def _keys(self, transaction: Transaction, note: Note) -> None:
         """Hashes of keys and bodies of the requests that created the emails, before these go."""
-        values = (note.tenant, self.recipient, self.position, self._share(transaction))
+        share = self._share(transaction)
+        values = (note.tenant, self.recipient, self.position, share, note.last_email)
         rows: list[Any] = transaction.cursor.execute(SQL["created_together"], values).fetchall()
         found = [(number, count) for number, count, hit in rows if hit]
         for number, count in found:
             name = "delete_created" if count == 1 else "forget_digest"
             transaction.cursor.execute(SQL[name], (note.tenant, number))
-        if len(rows) < values[-1]:
+        if len(rows) < share:
             self._goes_on(OWN, 0)
         else:
             self._goes_on(KEYS, rows[-1][0])
@@ -276,8 +277,10 @@ class Erasure(Job):
         self._goes_on(OWN, 1, len(gone) + len(named))
 
     def _close(self, transaction: Transaction, note: Note) -> None:
-        """Take the recipient out of the note, once the last events are gone."""
-        if any(tenant == note.tenant for tenant, _ in transaction.unfinished):
+        """Take the recipient out of the note, once the last events are gone, and no opt-out holds
+        an address while it is being marked."""
+        rest = (*transaction.unfinished, *transaction.optouts.marking)
+        if any(tenant == note.tenant for tenant, _ in rest):
             return
         transaction.cursor.execute(SQL["unscoped_forget_recipient"], (note.number,))
         note = note._replace(recipient=None)

@@ -36,11 +36,12 @@ WHERE tenant = ?1 AND recipient = ?2 COLLATE NOCASE AND email <= ?3
 ORDER BY email DESC LIMIT ?4;
 
 -- name: created_together
--- What requests with an Idempotency-Key created, and whether an email to a recipient (?2) is among it.
+-- What requests with an Idempotency-Key created, and whether an email to a recipient (?2), up to one
+-- (?5), is among it.
 SELECT i.number, i.count, i.tenant = ?1 AND EXISTS (
     SELECT 1 FROM emails AS m INDEXED BY emails_by_recipient
     WHERE m.tenant = ?1 AND m.recipient = ?2 COLLATE NOCASE
-        AND m.email >= i.first AND m.email < i.first + i.count
+        AND m.email >= i.first AND m.email < i.first + i.count AND m.email <= ?5
 )
 FROM idempotency AS i WHERE i.number > ?3 ORDER BY i.number LIMIT ?4;
 
