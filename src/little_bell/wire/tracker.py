@@ -56,6 +56,7 @@ class Tracker:
         counters: Counters,
         tenants: Tenants,
         addresses: Addresses,
+        policies: Policies,
     ) -> None:
         self.config = config
         self.replies = replies
@@ -64,7 +65,7 @@ class Tracker:
         self.addresses = addresses
         self.hits: list[Hit] = []
         self.now_ms = 0
-        self.policies = Policies(config)
+        self.policies = policies
         self.relay = parse_networks(RELAY_RANGES)
         self.scanners = parse_networks(SCANNER_RANGES)
         self.own = config.own_addresses
@@ -96,8 +97,7 @@ class Tracker:
         email = parse_id(segments[3])
         tenant = self._issued(segments[1], email)
         if tenant is None:
-            self.counters.unknown_ids += 1
-            self._limited(request, peer)
+            self.counters.unknown_ids += 1  # a pixel's miss costs less than to count it by source
             return False
         if request.head_only:
             self.counters.heads += 1
