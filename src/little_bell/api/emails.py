@@ -3,6 +3,7 @@
 import json
 
 from little_bell.errors import Refused
+from little_bell.tracking import signing
 from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.email import Change, NewEmail, Once
 from little_bell.tracking.privacy import CONSENTS, FULL, trimmed
@@ -74,9 +75,7 @@ def read_once(headers: dict[bytes, bytes], digest: bytes) -> Once | None:
         return None
     if not 0 < len(key) <= MAX_KEY:
         raise Refused(400, f"the Idempotency-Key is empty or longer than {MAX_KEY} bytes")
-    from hashlib import sha256
-
-    return Once(sha256(key).digest()[:16], digest[:16])
+    return Once(signing.digest(key)[:16], digest[:16])
 
 
 def parse_email(tenant: str, body: bytes, once: Once | None = None) -> NewEmail:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from hashlib import sha256
 from urllib.parse import unquote_to_bytes
 
 from little_bell.api.emails import MAX_TEXT, clean
@@ -13,12 +12,12 @@ from little_bell.reports.records import Record, email_record, event_record, stam
 from little_bell.store import emails, events
 from little_bell.store.emails import Email, Followed
 from little_bell.store.reader import Reader
+from little_bell.tracking.privacy import fingerprint
 from little_bell.tracking.traces import ascii_lower
 from little_bell.values import NO_TENANT, is_tenant
 
 EMAILS = 50  # that a piece looks for
 PIECE = 250  # events or links of a piece
-OPTOUT = 16  # bytes of the hash of an address
 
 NOTHING = "nothing is stored of this recipient"
 REMAINS = (
@@ -136,5 +135,4 @@ def opted_out(reader: Reader, tenant: int, recipient: str) -> bool:
     row = reader.row("salt", tenant)
     if row is None or row[0] is None:
         return False
-    digest = sha256(row[0] + ascii_lower(recipient).encode("utf-8")).digest()
-    return reader.row("opted_out", tenant, digest[:OPTOUT]) is not None
+    return reader.row("opted_out", tenant, fingerprint(row[0], recipient)) is not None

@@ -13,7 +13,7 @@ from little_bell.store.keys import ROLES
 from little_bell.store.lock import Lock
 from little_bell.store.reader import Reader
 from little_bell.store.writer import Writer
-from little_bell.tracking.signing import sha256
+from little_bell.tracking.signing import digest
 from little_bell.values import NO_TENANT, is_tenant
 
 PREFIX = "lb_"  # of every key, by which one is known where it should not be
@@ -39,7 +39,7 @@ def create(path: str, call: Call, tenant: str, name: str, role: str) -> tuple[st
     if role not in ROLES:
         raise LittleBellError(f"--role is {' or '.join(ROLES)}")
     key = new_key()
-    hash_ = sha256(key.encode("ascii")).hexdigest()
+    hash_ = digest(key.encode("ascii")).hex()
     order = {"tenant": tenant, "name": name, "role": ROLES.index(role), "hash": hash_}
     return key, send(path, call, order)
 

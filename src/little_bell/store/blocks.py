@@ -6,7 +6,7 @@ Addresses are kept as digests, so that a thousand of them take a hundred KiB at 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from little_bell.tracking.signing import sha256
+from little_bell.tracking import signing
 
 MAX_BLOCKS = 1000  # of a tenant
 TENANT, EMAIL, LINK = range(3)  # kinds of blocks
@@ -65,8 +65,7 @@ NO_BLOCKS = Blocked()
 
 def digest(url: str) -> bytes:
     """By what a target is known here."""
-    found: bytes = sha256(url.encode("utf-8")).digest()
-    return found[:16]
+    return signing.digest(url.encode("utf-8"))[:16]
 
 
 def gather(rows: Iterable[Any]) -> dict[int, Blocked]:

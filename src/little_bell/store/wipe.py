@@ -22,7 +22,7 @@ import struct
 import apsw
 
 from little_bell.errors import StoreError
-from little_bell.store.checkpoint import CUT, FRAME, Checkpointer
+from little_bell.store.checkpoint import CUT, FRAME, HEADER, Checkpointer
 from little_bell.store.database import PAGE_SIZE, store_error
 from little_bell.store.statements import load
 
@@ -31,7 +31,6 @@ WRITE = load("write.sql")
 
 LOOK_AT = 64  # pages that a turn looks at: 0.5 ms, or 3 ms where all have something unused
 AT_ONCE = 128  # pages that are cleaned behind one checkpoint
-WAL_HEADER = 32  # bytes
 FILE_HEADER = 100  # bytes of the first page
 # An overflow page begins with the number of the next one: in a file of 64 GB it could be taken for
 # another kind, and parts that are in use for unused ones.
@@ -42,7 +41,7 @@ TEXT = re.compile(rb"[ -~]{6}|(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2
 
 # https://www.sqlite.org/fileformat2.html#b_tree_pages: the kind, first free block, cells, where
 # they begin; interior pages have four bytes more.
-HEADER = struct.Struct(">BHHH")
+PAGE_HEADER = struct.Struct(">BHHH")
 BLOCK = struct.Struct(">HH")  # the next free block, and the size of this one
 INTERIOR = (2, 5)
 LEAF = (10, 13)
@@ -149,7 +148,7 @@ class Wipe:
             self.writer.probe()
         path = self.writer.path + "-wal"
         size = os.stat(path).st_size
-        end = WAL_HEADER + self.writer.wal_pages * FRAME
+        end = HEADER + self.writer.wal_pages * FRAME
         if size > end:
             os.truncate(path, max(end, size - CUT))
         if size - CUT <= end:
@@ -170,7 +169,7 @@ def holds_text(page: bytes, start: int, end: int) -> bool:
 def unused(page: bytes, number: int) -> list[tuple[int, int]]:
     """The parts of a page that hold nothing, from and up to; none of one that is no b-tree's."""
     begin = FILE_HEADER if number == 1 else 0
-    kind, free, cells, content = HEADER.unpack_from(page, begin)
+    kind, free, cells, content = PAGE_HEADER.unpack_from(page, begin)
     if kind not in INTERIOR + LEAF:
         return []
     gap = begin + (12 if kind in INTERIOR else 8) + 2 * cells

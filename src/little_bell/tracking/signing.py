@@ -16,7 +16,7 @@ except ImportError:
     except ImportError:  # a Python that was built without its own
         from hashlib import sha256 as sha256
 
-__all__ = ["Keyring", "same", "sha256"]  # all of us take these two from here
+__all__ = ["Keyring", "digest", "same"]
 
 MAC = 12  # bytes
 BLOCK = 64  # bytes that SHA-256 takes at once

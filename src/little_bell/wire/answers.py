@@ -4,7 +4,7 @@ from binascii import b2a_base64
 
 from little_bell.errors import Refused
 from little_bell.page import BEARER
-from little_bell.tracking.signing import sha256
+from little_bell.tracking.signing import digest
 from little_bell.wire.http import REASON_PHRASES, Headers
 
 JSON_HEADERS: Headers = (
@@ -23,7 +23,7 @@ color:#222;background:#fff}h1{font-size:1.25rem}
 a{color:inherit;overflow-wrap:anywhere}
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181a1b}}"""
 # No style but this one, by its hash (https://www.w3.org/TR/CSP3/).
-STYLE_HASH = b2a_base64(sha256(STYLE.encode("ascii")).digest(), newline=False).decode("ascii")
+STYLE_HASH = b2a_base64(digest(STYLE.encode("ascii")), newline=False).decode("ascii")
 POLICY = (
     f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"

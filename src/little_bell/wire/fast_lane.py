@@ -73,15 +73,18 @@ class FastLane:
         self.warm = False  # what clicks need is imported
         self.now = time()
         self.now_ms = int(self.now * 1000)
+        policies = Policies(config)
         # What the tick decided so far.
         addresses = Addresses(secret.ring, config.link_policy == SIGNED)
-        self.tracker = Tracker(config, self.replies, self.counters, self.tenants, addresses)
+        self.tracker = Tracker(
+            config, self.replies, self.counters, self.tenants, addresses, policies
+        )
         self.hits = self.tracker.hits
         self.emails: list[NewEmail] = []
-        self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails, Policies(config))
+        self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails, policies)
         self.purger = Purger(config, recorder, checkpointer, log, self.counters, self.replies)
         self.register = Register(config, self.replies, log, self.bulk, self.emails, addresses)
-        self.privacy = Privacy(config, recorder, self.replies, log)
+        self.privacy = Privacy(config, recorder, self.replies, log, policies)
         operations = Operations(config, self.health_report, checkpointer, self.replies, secret)
         self.handlers: dict[str, Handler] = {
             "tenant": self.tenant,

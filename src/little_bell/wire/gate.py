@@ -13,7 +13,7 @@ from little_bell.errors import Refused
 from little_bell.page import IN_SESSION, WRONG_KEY
 from little_bell.store.keys import READ, WRITE, Key, Keys
 from little_bell.tracking.client import client_address
-from little_bell.tracking.signing import Keyring, same, sha256
+from little_bell.tracking.signing import Keyring, digest, same
 from little_bell.values import is_tenant
 from little_bell.wire import routes
 from little_bell.wire.budget import Budget, source_of
@@ -46,9 +46,9 @@ class Gate:
         self.keys = keys
         self.replies = replies
         self.all_closed = config.auth == "keys"
-        self.admin = Key(EVERY, ADMIN, WRITE, _hash(config.admin_key.encode("ascii")))
+        self.admin = Key(EVERY, ADMIN, WRITE, digest(config.admin_key.encode("ascii")))
         self.has_admin = bool(config.admin_key)
-        self.metrics_token = _hash(config.metrics_token.encode("ascii"))
+        self.metrics_token = digest(config.metrics_token.encode("ascii"))
         self.sessions = Sessions(config, keyring, keys, self.admin if self.has_admin else None)
         self.failures = Budget(FAILURES_PER_MINUTE, FAILURES_AT_ONCE)
         most = config.max_requests_per_minute
@@ -117,7 +117,7 @@ class Gate:
         wait = self.failures.wait(source, monotonic())
         if wait:
             raise Refused(429, SLOWED, retry_after=ceil(wait))
-        hash_ = _hash(given)
+        hash_ = digest(given)
         if self.has_admin and same(hash_, self.admin.hash):
             return self.admin
         key = self.keys.by_hash.get(hash_)
@@ -162,7 +162,7 @@ class Gate:
         if value is None:
             raise Refused(401, "this needs METRICS_TOKEN: Authorization: Bearer TOKEN")
         given, _ = presented(value)
-        if same(_hash(given), self.metrics_token):
+        if same(digest(given), self.metrics_token):
             return
         if self.try_key(given, request, peer) is not self.admin:
             raise Refused(401, "this token does not open the metrics")
@@ -217,8 +217,3 @@ def next_path(text: str, tenant: bytes) -> str:
     plain = text.isascii() and text.isprintable() and not set(' "<>\\^`{|}#').intersection(text)
     simple = all(segment.isalnum() for segment in segments[3:])
     return text if inside and plain and simple and len(text) <= LONGEST_NEXT else ""
-
-
-def _hash(key: bytes) -> bytes:
-    digest: bytes = sha256(key).digest()
-    return digest

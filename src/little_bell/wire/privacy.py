@@ -15,7 +15,7 @@ from little_bell.wire.answers import cors
 from little_bell.wire.connection import Later
 from little_bell.wire.http import Request
 from little_bell.wire.policies import Policies
-from little_bell.wire.register import Handler
+from little_bell.wire.register import BARE_HEADERS, Handler
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import BY_NAME
 
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from little_bell.store.wishes import Wish, Wishes
 
 GPC_SINCE = "2026-11-24"  # what we do about it has been so since then
-NO_CONTENT = (
-    ("Cache-Control", "no-store"),
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Content-Type-Options", "nosniff"),
-)
 NOT_NOW = "this cannot be written now; try again"
 
 
@@ -50,13 +45,20 @@ Outcome = bytes | Later
 class Privacy:
     """Handlers by the names of their routes, and the wishes that the tick decided so far."""
 
-    def __init__(self, config: Config, recorder: Recorder, replies: Replies, log: Log) -> None:
+    def __init__(
+        self,
+        config: Config,
+        recorder: Recorder,
+        replies: Replies,
+        log: Log,
+        policies: Policies,
+    ) -> None:
         self.config = config
         self.recorder = recorder
         self.tenants = recorder.writer.memory.tenants
         self.replies = replies
         self.log = log
-        self.policies = Policies(config)
+        self.policies = policies
         self.wished: list[Wished] = []
         self.job: Wishes | None = None  # of those
         self.handlers: dict[str, Handler] = {
@@ -108,7 +110,7 @@ class Privacy:
         if isinstance(wish, PolicyWish):
             self.log.write(INFO, "Settings changed", tenant_id=wish.tenant, ip_address=one.address)
             return self._settings(request, route, wish.policy)
-        headers = NO_CONTENT + cors(request.headers, self.config.cors_origins)
+        headers = BARE_HEADERS + cors(request.headers, self.config.cors_origins)
         return self.replies.answer(request, route, 204, headers, b"")
 
     # Settings

@@ -13,12 +13,12 @@ from little_bell.store.writer import Written
 from little_bell.tracking.addresses import Addresses
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import parse_id
+from little_bell.tracking.signing import digest
 from little_bell.values import NO_TENANT, is_tenant
 from little_bell.wire.bulk import Bulk
 from little_bell.wire.connection import Later
 from little_bell.wire.http import Request
 from little_bell.wire.origin import FOREIGN, asked_by
-from little_bell.wire.policies import Policies
 from little_bell.wire.promised import Correcting, Creation, Editing
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import BY_NAME
@@ -65,7 +65,7 @@ class Register:
         self.bulk = bulk
         self.emails = emails
         self.addresses = addresses
-        self.policies = Policies(config)
+        self.policies = bulk.policies
         self.now_ms = 0
         self.now = 0.0
         self.creations: list[Creation] = []
@@ -142,9 +142,7 @@ class Register:
             raise Refused(400, NO_EMAILS)
         once = None
         if b"idempotency-key" in request.headers:
-            from hashlib import sha256
-
-            once = read_once(request.headers, sha256(request.body).digest())
+            once = read_once(request.headers, digest(request.body))
         email = parse_email(tenant, request.body, once)
         if once is not None:
             known = self.bulk.created_before(tenant, once, self.now_ms)

@@ -4,10 +4,9 @@ The signature holds a piece of the key's hash: so a session ends with its key, o
 another one.
 """
 
-from binascii import a2b_base64, b2a_base64
-
 from little_bell.config import Config
 from little_bell.store.keys import Key, Keys
+from little_bell.tracking.addresses import decode, encode
 from little_bell.tracking.signing import Keyring
 
 PURPOSE = b"session/1"
@@ -35,8 +34,7 @@ class Sessions:
         """The Set-Cookie of a session that `key` opens. `now` is seconds since the epoch."""
         expiry = int(now) + SECONDS
         mac = self.keyring.sign(PURPOSE, *_fields(tenant, key, expiry))
-        text = b2a_base64(mac, newline=False).translate(URL_SAFE).decode("ascii")
-        return self._cookie(tenant, f"{key.number}.{expiry}.{text}", SECONDS)
+        return self._cookie(tenant, f"{key.number}.{expiry}.{encode(mac)}", SECONDS)
 
     def end(self, tenant: bytes) -> str:
         """The Set-Cookie that ends a session in its browser."""
@@ -68,9 +66,8 @@ class Sessions:
             key = self.keys.by_number.get((tenant, int(number)))
         if key is None or int(expiry) <= now:
             return None
-        try:
-            mac = a2b_base64(text.translate(STANDARD), strict_mode=True)
-        except ValueError:
+        mac = decode(text)
+        if mac is None:
             return None
         good = self.keyring.verify(mac, PURPOSE, *_fields(tenant, key, int(expiry)))
         return key if good else None
@@ -82,10 +79,6 @@ class Sessions:
             f"{self.name.decode('ascii')}={value}; Path={path}; Max-Age={seconds}; "
             f"HttpOnly; SameSite=Lax{secure}"
         )
-
-
-URL_SAFE = bytes.maketrans(b"+/", b"-_")
-STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 def _fields(tenant: bytes, key: Key, expiry: int) -> tuple[bytes, ...]:
