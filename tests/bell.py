@@ -18,6 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import pytest
+
+# What reads /proc or limits others: needed on Linux, where it has to be there, and elsewhere not.
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, as Linux has it")
+
 BROWSER = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/120.0.0.0 Safari/537.36"

@@ -3,10 +3,14 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bell import Bell
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SOAK = bool(os.environ.get("LITTLE_BELL_SOAK"))
 
@@ -38,3 +42,16 @@ def bell(start_bell: Callable[..., Bell]) -> Bell:
 def soak() -> bool:
     """Whether the long form of a test is wanted (`make soak`)."""
     return SOAK
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A real Chromium; a test that uses it is marked `needs_chromium`."""
+    from playwright.sync_api import sync_playwright
+
+    from browser import launch
+
+    with sync_playwright() as playwright:
+        chromium = launch(playwright)
+        yield chromium
+        chromium.close()

@@ -35,7 +35,7 @@ from batches import (
     some,
     stored,
 )
-from bell import Bell, Line, dump, events, exchange, fresh_tenant, serving, wait_until
+from bell import Bell, Line, dump, events, exchange, fresh_tenant, linux, serving, wait_until
 from little_bell.config import Config
 from little_bell.errors import Refused
 from little_bell.tracking.addresses import Addresses
@@ -49,8 +49,6 @@ MAX_LINES = 100_000
 LIST = "application/json"
 SLOW_DISK = "slow 0.02"  # so that a batch takes a while, and its middle can be met
 MIDDLE = 20_000  # emails of such a batch
-
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 
 
 @pytest.fixture(scope="module")

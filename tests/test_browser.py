@@ -1,6 +1,5 @@
 """The pages in a real browser: live, without JavaScript, by keyboard, on a phone, under attack"""
 
-import os
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -8,14 +7,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from bell import BROWSER, Bell, fresh_tenant, serving, wait_until
-from browser import CHROMIUM, Visit, faults, launch, serving_page, visiting
+from browser import Visit, faults, needs_chromium, serving_page, visiting
 
-pytestmark = pytest.mark.skipif(  # a developer may have none; the check of a submission may not
-    not Path(CHROMIUM).exists() and not os.environ.get("CI"), reason="there is no Chromium"
-)
+pytestmark = needs_chromium
 
 PAGES = ("", "/emails", "/campaigns", "/links", "/clients", "/events", "/emails/1", "/campaigns/1")
 NASTY = (
@@ -28,14 +25,6 @@ NASTY = (
     "{{ 7*7 }}<style>@import '//127.0.0.2/x.css';</style>",
     "\u202e<iframe srcdoc='<script>parent.alert(7)</script>'></iframe>",
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = launch(playwright)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

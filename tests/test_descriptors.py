@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bell import Bell, Line, events, raw_request, wait_until
+from bell import Bell, Line, events, linux, raw_request, wait_until
 
 HARD = 64  # descriptors, where the limit stands from the start
 PROGRAM = f"""
@@ -22,10 +22,7 @@ sys.exit(main())
 """
 PIXEL = raw_request("/acme/pixel/1.gif")
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(resource, "prlimit") or not Path("/proc/self/fd").exists(),
-    reason="this system has no prlimit or no /proc",
-)
+pytestmark = linux
 
 
 class Limited(Bell):

@@ -1,7 +1,6 @@
 """Hostile link targets in a real Chromium: whatever the bell redirects, the browser ends on the
 host that was signed or recorded, and on no other"""
 
-import os
 import random
 import re
 import socket
@@ -9,7 +8,6 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
-from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 from urllib.parse import quote
@@ -20,11 +18,9 @@ from playwright.sync_api import Error as BrowserError
 
 import signatures
 from bell import Answer, Bell, Line, raw_request, serving
-from browser import CHROMIUM
+from browser import CHROMIUM, needs_chromium
 
-pytestmark = pytest.mark.skipif(  # as in test_browser.py
-    not Path(CHROMIUM).exists() and not os.environ.get("CI"), reason="there is no Chromium"
-)
+pytestmark = needs_chromium
 
 KEY = "a-key-that-signs-links-in-tests"
 BELL = "bell.test"  # as the browser knows it

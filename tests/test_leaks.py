@@ -11,16 +11,14 @@ from typing import Any
 
 import pytest
 
-from bell import Bell, read_rows, wait_until
+from bell import Bell, linux, read_rows, wait_until
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("leak_loops.py"))]
 TIMES, SOAK_TIMES = 50, 500
 GROWTH = 2 << 20  # bytes of memory that the allocator may take in one of these loops
 LEFT = ["tracking.db", "tracking.db.lock", "tracking.db.secret"]
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/task").exists(), reason="this system has no /proc"
-)
+pytestmark = linux
 
 
 @pytest.fixture

@@ -1,30 +1,18 @@
 """Logging in and out in a real browser, and what other sites cannot make it do"""
 
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from access import bearer, create_key, revoke
 from bell import Bell, serving
-from browser import CHROMIUM, faults, launch, serving_page, visiting
+from browser import faults, needs_chromium, serving_page, visiting
 
-pytestmark = pytest.mark.skipif(  # a developer may have none; the check of a submission may not
-    not Path(CHROMIUM).exists() and not os.environ.get("CI"), reason="there is no Chromium"
-)
+pytestmark = needs_chromium
 
 ASKED_AGAIN = re.compile("status of 401")  # Chromium says so of the form that comes again
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = launch(playwright)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
