@@ -23,10 +23,14 @@ NOON = "2030-01-05 12:00:00"
 DAY = 86_400
 BURST, MACHINE = 1 << 16, 2
 # libfaketime takes the end of Python's sleep, a time of the monotonic clock, for one of the wall's.
+# Where two threads ask it at once, it may tell one of them the real time: so what the bell would
+# import in a thread behind its first commit, which looks at times of files, is there before.
 PROGRAM = """
 import select, sys, time
 time.sleep = lambda seconds: select.select([], [], [], seconds)
 from little_bell.cli import main
+from little_bell.tracking.links import warm_up
+warm_up()
 sys.exit(main())
 """
 COLUMNS = (
