@@ -9,7 +9,7 @@ from binascii import Error, a2b_base64, b2a_base64
 from typing import NamedTuple
 
 from little_bell.errors import Refused
-from little_bell.tracking.signing import MAC, Keyring
+from little_bell.tracking.signing import MAC, Keyring, same
 
 CLICK = b"click/1"  # purposes of signatures
 OPEN = b"open/1"
@@ -63,8 +63,8 @@ class Addresses:
 
     def is_pixel(self, tenant: bytes, email: bytes, mac: bytes) -> bool:
         """Whether `mac` signs the pixel of this email; `email` is as it stands in the path."""
-        found = decode(mac)
-        return found is not None and self.ring.verify(found, OPEN, tenant, email)
+        # As text, of which there is one for any bytes (see `decode`).
+        return any(same(encoded(good), mac) for good in self.ring.macs(OPEN, tenant, email))
 
     def is_click(self, tenant: bytes, email: int, url: str, sig: str) -> bool:
         """Whether `sig` signs this target of a link of this email."""
@@ -136,7 +136,12 @@ def read_name(text: str | None, field: str) -> str:
 
 def encode(data: bytes) -> str:
     """base64url without padding."""
-    return b2a_base64(data, newline=False).rstrip(b"=").translate(URLSAFE).decode("ascii")
+    return encoded(data).decode("ascii")
+
+
+def encoded(data: bytes) -> bytes:
+    """The same as bytes."""
+    return b2a_base64(data, newline=False).translate(URLSAFE, b"=")
 
 
 def decode(text: bytes) -> bytes | None:
@@ -146,4 +151,4 @@ def decode(text: bytes) -> bytes | None:
         data = a2b_base64(text.translate(STANDARD) + b"=" * (-len(text) % 4))
     except Error:
         return None
-    return data if encode(data).encode("ascii") == text else None
+    return data if encoded(data) == text else None

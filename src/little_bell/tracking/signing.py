@@ -22,6 +22,8 @@ MAC = 12  # bytes
 BLOCK = 64  # bytes that SHA-256 takes at once
 MOST_KEYS = 16
 
+SIZES = tuple(n.to_bytes(4, "big") for n in range(256))  # in front of short fields
+
 INNER = bytes(n ^ 0x36 for n in range(256))
 OUTER = bytes(n ^ 0x5C for n in range(256))
 
@@ -45,11 +47,15 @@ class Keyring:
         """MAC bytes by the first key."""
         return _mac(self.keys[0], _message(purpose, fields))
 
+    def macs(self, purpose: bytes, *fields: bytes) -> list[bytes]:
+        """MAC bytes by each of the keys."""
+        message = _message(purpose, fields)
+        return [_mac(key, message) for key in self.keys]
+
     def verify(self, mac: bytes, purpose: bytes, *fields: bytes) -> bool:
         """Whether one of the keys signed exactly these fields for this purpose. Takes the same
         time whatever is wrong in `mac`."""
-        message = _message(purpose, fields)
-        return any(same(_mac(key, message), mac) for key in self.keys)
+        return any(same(good, mac) for good in self.macs(purpose, *fields))
 
 
 def digest(data: bytes) -> bytes:
@@ -76,8 +82,9 @@ def _mac(key: tuple[Any, Any], message: bytes) -> bytes:
 
 def _message(purpose: bytes, fields: tuple[bytes, ...]) -> bytes:
     """Each field behind its length in four bytes: no two lists of fields give the same."""
-    parts = [len(purpose).to_bytes(4, "big"), purpose]
-    for field in fields:
-        parts.append(len(field).to_bytes(4, "big"))
+    parts = []
+    for field in (purpose, *fields):
+        size = len(field)
+        parts.append(SIZES[size] if size < 256 else size.to_bytes(4, "big"))
         parts.append(field)
     return b"".join(parts)

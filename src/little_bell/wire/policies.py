@@ -26,6 +26,7 @@ class Policies:
         self.config = config
         self.server = Policy(config.consent, config.addresses, config.gpc, config.retention_days)
         self.known: dict[Policy, Rules] = {}
+        self.usual = self._rules(NO_POLICY)  # of tenants that set nothing
 
     def effective(self, own: Policy) -> Policy:
         """A tenant's settings in place of the server's; but of consents the stricter one holds."""
@@ -35,16 +36,18 @@ class Policies:
 
     def rules(self, own: Policy) -> Rules:
         """What holds for the hits of a tenant with a policy of its own."""
+        if own is NO_POLICY:  # nearly always
+            return self.usual
         rules = self.known.get(own)
         if rules is None:
             if len(self.known) >= KEPT:
                 self.known.clear()
-            consent, addresses, gpc, *_ = self.effective(own)
-            rules = Rules(
-                consent or FULL, TRUNCATED if addresses is None else addresses, gpc or FULL
-            )
-            self.known[own] = rules
+            rules = self.known[own] = self._rules(own)
         return rules
+
+    def _rules(self, own: Policy) -> Rules:
+        consent, addresses, gpc, *_ = self.effective(own)
+        return Rules(consent or FULL, TRUNCATED if addresses is None else addresses, gpc or FULL)
 
     def address(self, request: Request, peer: bytes, tenant: Tenant | None) -> str:
         """Where a request about a tenant came from, as the log may say it."""
