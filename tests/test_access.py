@@ -51,6 +51,7 @@ ROWS = {
     "signed_click": Row(PUBLIC, "GET /{t}/l/1/{token}", 302),
     "click_url": Row(READ, "GET /{t}/click-url/1?url=https://example.com/", 200),
     "create_email": Row(WRITE, "POST /{t}/emails", 201, "{}"),
+    "create_message": Row(WRITE, "POST /{t}/messages", 201, "\n\nHi", type="message/rfc822"),
     "change_email": Row(WRITE, "PATCH /{t}/emails/1", 200, '{"subject": "x"}'),
     "delete_email": Row(WRITE, "DELETE /{t}/emails/{n}", 204),
     "delete_tenant": Row(WRITE, "DELETE /{t}?confirm=no", 400),
@@ -96,6 +97,12 @@ MORE = (
     (
         "create_email as NDJSON",
         Row(WRITE, "POST /{t}/emails", 201, "{}\n", type="application/ndjson"),
+    ),
+    ("create_email with html", Row(WRITE, "POST /{t}/emails", 201, '{"html": "<p>Hi"}')),
+    ("create_email on trial", Row(WRITE, "POST /{t}/emails?dry_run=1", 200, '{"html": "<p>Hi"}')),
+    (
+        "create_message on trial",
+        Row(WRITE, "POST /{t}/messages?dry_run=1", 200, "\n\nHi", type="message/rfc822"),
     ),
     ("dashboard, its head", Row(PAGE, "HEAD /{t}/dashboard", 200)),
     ("emails, their head", Row(READ, "HEAD /{t}/emails", 200)),

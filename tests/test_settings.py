@@ -79,6 +79,7 @@ WRONG = {
     "MAX_MISSES_PER_MINUTE": ["x", "-1", "1.5", ""],
     "MAX_BODY_BYTES": ["x", "0", "-1", "64k"],
     "MAX_BULK_BYTES": ["x", "0", "-1", "64M"],
+    "MAX_MESSAGE_BYTES": ["x", "0", "-1", "32M", "134217729"],
     "MAX_CONNECTIONS": ["x", "0", "-1"],
     "IDLE_SECONDS": ["x", "-1", "nan"],
     "REQUEST_SECONDS": ["x", "-1", "nan"],

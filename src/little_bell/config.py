@@ -160,6 +160,12 @@ SETTINGS = (
         whole(1 << 16, 1 << 28),
         "size of one request's body of many emails (NDJSON)",
     ),
+    Setting(
+        "MAX_MESSAGE_BYTES",
+        "33554432",
+        whole(1 << 16, 1 << 27),
+        "size of one request's body with an email to be rewritten",
+    ),
     Setting("MAX_CONNECTIONS", "10000", whole(16, 100_000), "open connections"),
     Setting("IDLE_SECONDS", "75", seconds, "a connection without a request is closed after it"),
     Setting("REQUEST_SECONDS", "15", seconds, "time a request may take to arrive"),
@@ -209,6 +215,7 @@ class Config:
     max_misses_per_minute: int
     max_body_bytes: int
     max_bulk_bytes: int
+    max_message_bytes: int
     max_connections: int
     idle_seconds: float
     request_seconds: float

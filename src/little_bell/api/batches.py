@@ -5,7 +5,14 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from little_bell.api.emails import NO_EMAILS, created, read_email, read_json, refuse_constant
+from little_bell.api.emails import (
+    NO_EMAILS,
+    REWRITTEN,
+    created,
+    read_email,
+    read_json,
+    refuse_constant,
+)
 from little_bell.errors import Refused
 from little_bell.store.batch import Plan
 from little_bell.store.batch_file import write_batch, write_plan
@@ -15,6 +22,7 @@ from little_bell.tracking.email import NewEmail, Once
 SPACE = re.compile(r"[ \t\n\r]*")
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
+NOT_ALONE = "is for one email at a time: send it as a JSON object of its own"
 MAX_LINES = 100_000
 MAX_LINE = 1 << 20  # bytes
 MAX_LIST = 1_000
@@ -40,6 +48,8 @@ def in_place(place: tuple[str, int], tenant: str, value: object, campaigns: set[
         return email
     except Refused as refused:
         detail = f"{name} {number}: {refused.detail}"
+        if refused.field in REWRITTEN:
+            detail = f"{name} {number}: {refused.field} {NOT_ALONE}"
         raise Refused(400, detail, refused.field, place=place) from None
 
 

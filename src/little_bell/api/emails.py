@@ -11,6 +11,7 @@ from little_bell.tracking.privacy import CONSENTS, FULL, trimmed
 # Characters. 998 is a header line's limit (RFC 5322 2.1.1), 320 the longest address's.
 MAX_TEXT = {"subject": 998, "recipient": 320, "campaign": 128}
 MEMBERS = (*MAX_TEXT, "metadata", "consent")
+REWRITTEN = frozenset(("html", "text", "options"))  # members of an email that is to be rewritten
 MAX_METADATA = 50  # members
 MAX_NAME = 64
 MAX_VALUE = 1024

@@ -1,6 +1,8 @@
 """The header of a message or of a part of one: fields as spans of its bytes (RFC 5322)."""
 
 import re
+from email.errors import HeaderParseError
+from email.header import decode_header
 from typing import NamedTuple
 
 MOST_BYTES = 1 << 20
@@ -66,6 +68,23 @@ def read_header(raw: bytes, start: int, end: int) -> Header:
         fields.append(Field(match[1].lower(), at, match.end(2) + 1, match.end()))
         at = match.end()
     return Header(start, tuple(fields), bottom, body, problem)
+
+
+def decode_words(value: str) -> str:
+    """The text of a value whose characters are bytes: UTF-8, encoded words (RFC 2047)."""
+    try:
+        text = value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        text = value
+    if "=?" not in text:
+        return text
+    try:
+        return "".join(
+            word if isinstance(word, str) else word.decode(charset or "us-ascii")
+            for word, charset in decode_header(text)
+        )
+    except (HeaderParseError, LookupError, ValueError):
+        return text
 
 
 def _empty_line(raw: bytes, start: int, near: int, end: int) -> tuple[int, int]:

@@ -4,10 +4,8 @@ X-Little-Bell: track=none; campaign=spring
 """
 
 import re
-from email.errors import HeaderParseError
-from email.header import decode_header
 
-from little_bell.mail.header import read_header
+from little_bell.mail.header import decode_words, read_header
 
 NAME = b"x-little-bell"
 MOST_FIELDS = 10
@@ -28,7 +26,7 @@ def read_steering(raw: bytes) -> dict[str, str]:
     for value in header.values(raw, NAME)[:MOST_FIELDS]:
         if len(value) > LONGEST:
             continue
-        for match in _PAIR.finditer(_decoded(value)):
+        for match in _PAIR.finditer(decode_words(value)):
             quoted, bare = match[2], match[3]
             word = bare.strip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
             said.setdefault(match[1].lower(), word)
@@ -44,20 +42,3 @@ def without_steering(raw: bytes) -> bytes:
             pieces.append(raw[at : field.start])
             at = field.end
     return b"".join((*pieces, raw[at:])) if at else raw
-
-
-def _decoded(value: str) -> str:
-    """The text of a value whose characters are bytes."""
-    try:
-        text = value.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        text = value
-    if "=?" not in text:
-        return text
-    try:
-        return "".join(
-            word if isinstance(word, str) else word.decode(charset or "us-ascii")
-            for word, charset in decode_header(text)
-        )
-    except (HeaderParseError, LookupError, ValueError):
-        return text

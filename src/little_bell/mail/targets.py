@@ -16,6 +16,7 @@ from little_bell.mail.report import (
     Addresses,
     Options,
 )
+from little_bell.tracking.addresses import LONGEST
 from little_bell.tracking.links import MAX_URL, canonical
 
 MAX_LABEL = 64  # characters
@@ -43,6 +44,7 @@ UNSUBSCRIBING = re.compile(r"unsubscribe|opt-?out|preferences")
 
 # Characters that nobody sees; preheaders are full of them.
 UNSEEN = {ord(c): None for c in "\u00ad\u034f\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"}
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 BARE = re.compile(r"(?:[\w-]+\.)+[^\W\d_]{2,}(?::\d+)?(?:[/?#]\S*)?", re.IGNORECASE)
 SPELLED_OUT = re.compile(r"(?:https?:[/\\]{2}|www\.[\w-]+\.)\S+", re.IGNORECASE)
@@ -102,12 +104,16 @@ def seen(text: str) -> str:
     """What is seen of a link's text: each run of white space is one space."""
     if not text.isascii():
         text = SURROGATE.sub("\ufffd", text.translate(UNSEEN))
-    return " ".join(text.replace("\0", " ").split())
+    return " ".join(CONTROLS.sub(" ", text).split())
 
 
 def label_of(text: str) -> str:
-    """A link's label, from what is seen: its first MAX_LABEL characters."""
-    return text[:MAX_LABEL].rstrip()
+    """A link's label, from what is seen: its first MAX_LABEL characters, as far as a link holds
+    them."""
+    label = text[:MAX_LABEL]
+    if not label.isascii():
+        label = label.encode("utf-8")[:LONGEST].decode("utf-8", "ignore")
+    return label.rstrip()
 
 
 def looks_like_address(text: str, url: str) -> bool:

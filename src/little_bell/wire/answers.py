@@ -61,7 +61,10 @@ def preview(url: str, why: str) -> bytes:
 def to_json(value: object) -> bytes:
     import json
 
-    return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
+    try:
+        return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
+    except UnicodeEncodeError:  # halves of surrogate pairs have no UTF-8
+        return json.dumps(value).encode("ascii") + b"\n"
 
 
 def cors(headers: dict[bytes, bytes], origins: tuple[str, ...]) -> Headers:

@@ -124,11 +124,11 @@ class FastLane:
                     return answer
             if route.lane is SLOW or diverted:
                 return None
-            if route.lane is EITHER and request.body.lstrip()[:1] == b"[":
-                if len(request.body) > MAX_BODY:  # in chunks
-                    raise Refused(413, f"a list of over {MAX_BODY} bytes needs a Content-Length")
-                return None
-            outcome = self.handlers[route.name](request, segments, query, peer)
+            outcome: Outcome = None
+            if route.lane is not EITHER or request.body.lstrip()[:1] != b"[":
+                outcome = self.handlers[route.name](request, segments, query, peer)
+            if outcome is None and len(request.body) > MAX_BODY:  # in chunks
+                raise Refused(413, f"a body of over {MAX_BODY} bytes needs a Content-Length")
         except Refused as refused:
             return self.replies.refuse(request, route.name, refused, route)
         return outcome
@@ -149,6 +149,8 @@ class FastLane:
             return False
         if length > min(MAX_BODY, self.config.max_body_bytes):
             return True
+        if route.name == "create_message":
+            return length < 0
         from little_bell.api.emails import is_ndjson
 
         return is_ndjson(request.headers.get(b"content-type", b""))

@@ -28,6 +28,7 @@ ROUTES: tuple[Route, ...] = (
     Route("signed_click", "GET", "/{tenant}/l/{email}/{token}", FAST, True, access=PUBLIC),
     Route("click_url", "GET", "/{tenant}/click-url/{email}", FAST),
     Route("create_email", "POST", "/{tenant}/emails", EITHER, access=WRITE),
+    Route("create_message", "POST", "/{tenant}/messages", EITHER, access=WRITE),
     Route("change_email", "PATCH", "/{tenant}/emails/{email}", FAST, access=WRITE),
     Route("delete_email", "DELETE", "/{tenant}/emails/{email}", FAST, access=WRITE),
     Route("delete_tenant", "DELETE", "/{tenant}", FAST, access=WRITE),

@@ -21,7 +21,8 @@ from little_bell.store.reader import Reader
 from little_bell.wire.answers import cors, problem
 from little_bell.wire.exchange import Exchange
 from little_bell.wire.http import Answers, Headers
-from little_bell.wire.intake import ERASURE, Intake, Offered
+from little_bell.wire.intake import ERASURE, MAIL, MESSAGE, Intake, Offered
+from little_bell.wire.mailroom import Mailroom
 from little_bell.wire.representation import one_vary, represent, represent_long
 from little_bell.wire.stream import Stream
 
@@ -57,6 +58,7 @@ class Workshop:
         self.config = config
         self.intake = intake
         self.secret = secret
+        self.mailroom = Mailroom(config, secret.ring, self._reader)
         self.log = Log(config.log_level)
         self.logging = threading.Lock()
         self.local = threading.local()
@@ -88,9 +90,7 @@ class Workshop:
     def make_batch_answer(self, offered: Offered, status: int, first: int) -> None:
         """Have it said what became of a batch."""
         self.secret.look()
-        self.pages.submit(
-            lambda: self.tell(offered.exchange, *self.intake.answer(offered, status, first))
-        )
+        self.pages.submit(self._make_batch_answer, offered, status, first)
 
     def make_piece(self, exchange: Exchange, stream: Stream) -> None:
         """Have the next piece of a long answer made."""
@@ -132,7 +132,8 @@ class Workshop:
         """One answer, the begin of a long one, or a batch for the fast lane."""
         try:
             if exchange.batch:
-                self.intake.prepare(exchange)
+                if not self.intake.prepare(exchange):
+                    self.tell(exchange, *self.intake.answer_single(exchange, 0, self.mailroom))
                 return
             if exchange.route == ERASURE:
                 self.intake.prepare_erasure(exchange)
@@ -144,6 +145,18 @@ class Workshop:
                 self.tell(exchange, *represent(request, page.status, page.headers, page.body))
             else:
                 self._begin(exchange, page.status, page.headers, page.body)
+        except Exception as error:
+            self._tell_failure(exchange, error)
+
+    def _make_batch_answer(self, offered: Offered, status: int, first: int) -> None:
+        """What became of a batch; what of an email, with that email rewritten."""
+        exchange = offered.exchange
+        try:
+            if status == 201 and exchange.form in (MAIL, MESSAGE):
+                answer = self.intake.answer_single(exchange, first, self.mailroom)
+            else:
+                answer = self.intake.answer(offered, status, first)
+            self.tell(exchange, *answer)
         except Exception as error:
             self._tell_failure(exchange, error)
 

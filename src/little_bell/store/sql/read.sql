@@ -2,6 +2,10 @@
 -- A tenant's number.
 SELECT tenant FROM tenants WHERE name = ?;
 
+-- name: policy
+-- A tenant's number and its own settings.
+SELECT tenant, consent, addresses, gpc, retention_days, hosts FROM tenants WHERE name = ?;
+
 -- name: campaign_id
 -- A campaign's number.
 SELECT campaign FROM campaigns WHERE tenant = ? AND name = ?;
