@@ -14,7 +14,7 @@ ROOT = Path(little_bell.__file__).parent
 ORDER = (
     ("__main__",),
     ("cli",),
-    ("serve",),
+    ("serve", "rewrite"),
     ("wire",),
     ("api", "pages", "mail", "ops"),
     ("config", "page"),

@@ -66,8 +66,9 @@ def read_options(
     """
     values = dict(environment)
     names = {"--" + setting.name.lower().replace("_", "-"): setting.name for setting in SETTINGS}
-    own = [option.partition(" ")[0] for option in command.options]
-    names.update({name: name for name in own})
+    own = [option.split()[:2] for option in command.options]
+    names.update({name: name for name, _ in own})
+    flags = {name for name, word in own if not word.isupper()}
     rest = list(arguments)
     wanted = command.argument.split()
     given: list[str] = []
@@ -79,7 +80,9 @@ def read_options(
         if option not in names:
             what = "option" if option.startswith("-") else "argument"
             raise LittleBellError(f"unknown {what} {option!r}; see little-bell help")
-        if not equals:
+        if option in flags:
+            value = value or "1"
+        elif not equals:
             if not rest:
                 raise LittleBellError(f"{option} needs a value")
             value = rest.pop(0)
@@ -262,6 +265,15 @@ def purge(config: Config, values: dict[str, str], _argument: str) -> int:
     return 0
 
 
+def rewrite(config: Config, values: dict[str, str], _argument: str) -> int:
+    """Track an email on its way from stdin to stdout."""
+    from little_bell.rewrite import rewrite as run
+
+    existing(config)
+    words = {name[2:].replace("-", "_"): text for name, text in values.items() if name[:2] == "--"}
+    return run(config, words, sys.stdin.buffer, sys.stdout.buffer)
+
+
 def existing(config: Config) -> str:
     """The database file. Raises LittleBellError where there is none."""
     if not os.path.exists(config.database_url):
@@ -301,6 +313,27 @@ COMMANDS = (
             "--tenant NAME   of this one alone",
         ),
     ),
+    Command(
+        "rewrite",
+        "",
+        "track an email, or HTML, on its way from stdin to stdout",
+        rewrite,
+        (
+            "--tenant NAME         whose email it is; to be said",
+            "--campaign NAME       it belongs to",
+            "--recipient ADDRESS   whom it goes to, if not who stands alone in To",
+            "--consent CONSENT     full, aggregate or none",
+            "--pixel PLACE         bottom, top or none",
+            "--placeholder TEXT    which the pixel takes the place of",
+            "--text-too            track the links of the text part",
+            "--unsubscribe-too     track links that unsubscribe",
+            "--skip-visible-urls   leave links alone whose text is an address",
+            "--signed-too          change a message that has a DKIM signature",
+            "--html                it is HTML, whatever it looks like",
+            "--dry-run             create nothing",
+            "--report FILE         write the report there, not to stderr",
+        ),
+    ),
     Command("backup", "FILE", "write a consistent copy; opens go on", backup),
     Command(
         "restore",
@@ -310,6 +343,14 @@ COMMANDS = (
         ("--skip-ids N   ids to leave out, where those handed out since are not known",),
     ),
 )
+
+
+def let_through(command: Command) -> None:
+    """Of a command that did not begin: what mail came in goes out, so that none is lost."""
+    if command.run is rewrite:
+        from little_bell.rewrite import pass_on
+
+        pass_on(sys.stdin.buffer, sys.stdout.buffer)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -332,15 +373,18 @@ def main(arguments: list[str] | None = None) -> int:
         values, argument = read_options(rest, os.environ, command)
     except LittleBellError as error:
         sys.stderr.write(f"little-bell: {error}\n")
+        let_through(command)
         return WRONG_USAGE
     try:
         return command.run(Config(values), values, argument)
     except StartError as error:
         what = "cannot start: " if command.name == "serve" else ""
         sys.stderr.write(f"little-bell: {what}{error}\n")
+        let_through(command)
         return CANNOT_START
     except LittleBellError as error:
         sys.stderr.write(f"little-bell: {error}\n")
+        let_through(command)
         return FAILED
     except OSError as error:
         sys.stderr.write(f"little-bell: {error.strerror}: {error.filename or ''}\n")

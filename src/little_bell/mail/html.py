@@ -65,9 +65,7 @@ def rewrite_html(
     try:
         return _Rewriting(html, addresses, options, part).run()
     except Exception as error:
-        report = Report()
-        report.problems.append(f"the HTML was left as it is: {type(error).__name__}: {error}"[:500])
-        return html, report
+        return html, Report.of_failure("the HTML", error)
 
 
 class _Shown:

@@ -16,6 +16,7 @@ from little_bell.mail.part import MOST_PARTS, Part, TooManyPartsError, read_mess
 from little_bell.mail.report import (
     ATTACHMENT,
     ENCRYPTED,
+    MOST_LINKS,
     NOWHERE,
     OTHER_TYPE,
     SIGNED,
@@ -25,6 +26,7 @@ from little_bell.mail.report import (
     Options,
     Report,
     Skipped,
+    TooManyError,
 )
 from little_bell.mail.text import rewrite_text
 
@@ -91,6 +93,8 @@ def rewrite_message(raw: bytes, addresses: Addresses, options: Options) -> tuple
         return _rewrite(raw, addresses, options)
     except TooManyPartsError:
         problem = f"the message has more than {MOST_PARTS} parts"
+    except TooManyError:
+        problem = f"the message has more than {MOST_LINKS:,} links"
     except Exception as error:  # rule 13: mail goes out, whatever happens
         problem = f"the message could not be rewritten: {type(error).__name__}"
     report = Report()
@@ -112,6 +116,7 @@ def _rewrite(raw: bytes, addresses: Addresses, options: Options) -> tuple[bytes,
     changes: list[Change] = []
     expected: dict[str, str] = {}
     opted_out: set[str] = set()
+    links = 0
     # HTML first: what opted out there is left alone in the text as well.
     for text in sorted(texts, key=lambda text: not text.html):
         if text.html:
@@ -124,6 +129,9 @@ def _rewrite(raw: bytes, addresses: Addresses, options: Options) -> tuple[bytes,
             cut = parameters.get("delsp", "").lower() == "yes"
             now, told = rewrite_text(text.text, addresses, options, opted_out, flowed, cut)
         notes.append((text.part, told))
+        links += len(told.tracked) + len(told.skipped)
+        if links > MOST_LINKS:
+            raise TooManyError
         if now == text.text:
             continue
         try:

@@ -54,6 +54,16 @@ LinkMaker = Callable[[str, str, str], str]
 no spaces or quotes. Asked once for each URL and label."""
 
 
+MOST_LINKS = 25_000  # of an email, so that nobody can fill the memory
+
+
+class TooManyError(ValueError):
+    """The email has more links, or images, than anybody sends."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it has more than {MOST_LINKS:,} links, or too many images")
+
+
 class Tracked(NamedTuple):
     """A link that leads through the bell now. `url` is canonical, `part` is html or text."""
 
@@ -81,6 +91,14 @@ class Report:
         self.tracked: list[Tracked] = []
         self.skipped: list[Skipped] = []
         self.problems: list[str] = []
+
+    @classmethod
+    def of_failure(cls, what: str, error: Exception) -> "Report":
+        """Of a part that was left as it is because of an error."""
+        kind = "" if isinstance(error, TooManyError) else f"{type(error).__name__}: "
+        report = cls()
+        report.problems.append(f"{what} was left as it is: {kind}{error}"[:500])
+        return report
 
     def add(self, other: "Report") -> None:
         """Append what another one says, as of a further part."""

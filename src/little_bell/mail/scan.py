@@ -7,12 +7,15 @@ import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
+from little_bell.mail.report import MOST_LINKS, TooManyError
 from little_bell.mail.tokens import Attribute, attributes, tokens
 from little_bell.mail.top import Top
 
 if TYPE_CHECKING:
     from turbohtml import Token
 
+MOST_ATTRIBUTES = 250_000  # of all links
+MOST_IMAGES = 100_000
 MAX_TEXT = 4096  # characters of each piece of a link's text that are kept
 
 # What these hold is text for every parser.
@@ -78,7 +81,9 @@ class Markup:
 
 
 def scan(html: str, placeholder: str | None = None) -> Markup:
-    """Read an email. Its line ends may be any; lone surrogates and NUL are allowed."""
+    """Read an email. Its line ends may be any; lone surrogates and NUL are allowed.
+
+    Raises TooManyError."""
     # CR LF would count as one character for the tokenizer. Of the line ends of values and texts
     # nothing is kept, so that two LF do.
     text = html.replace("\r", "\n")
@@ -108,11 +113,12 @@ class _Region:
 class _Scanner:
     """Goes through the tokens and notes what it sees."""
 
-    __slots__ = ("link", "markup", "outline", "places", "text", "top")
+    __slots__ = ("attributes", "link", "markup", "outline", "places", "text", "top")
 
     def __init__(self, text: str, places: list[int]) -> None:
         self.text = text
         self.markup = Markup()
+        self.attributes = 0  # of all links
         self.link: Link | None = None  # whose text is being read
         self.top: Top | None = Top()
         self.places = places  # where the placeholder stands
@@ -179,12 +185,17 @@ class _Scanner:
             found = attributes(self.text, at, after)
             link = Link(tag, (at, after), token, found, region.comment)
             self.markup.links.append(link)
+            self.attributes += len(found)
+            if len(self.markup.links) > MOST_LINKS or self.attributes > MOST_ATTRIBUTES:
+                raise TooManyError
             self.link = None if tag == "area" else link
         elif tag == "img":
             if self.link is not None and not self.link.alt:
                 self.link.alt = token.attr("alt") or ""
             if not region.comment:
                 self.markup.images.append(Image(at, after, unmarked(token.attr("src") or "")))
+                if len(self.markup.images) > MOST_IMAGES:
+                    raise TooManyError
         elif self.link is not None and BREAK.fullmatch(tag):
             self.link.texts.append(" ")
         if not region.comment and self.top is not None:

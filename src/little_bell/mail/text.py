@@ -4,6 +4,7 @@ import re
 
 from little_bell.errors import Refused
 from little_bell.mail.report import (
+    MOST_LINKS,
     OPTED_OUT,
     REFUSED,
     UNSURE,
@@ -11,6 +12,7 @@ from little_bell.mail.report import (
     Options,
     Report,
     Skipped,
+    TooManyError,
     Tracked,
 )
 from little_bell.mail.targets import MAX_SHOWN, Targets
@@ -49,9 +51,7 @@ def rewrite_text(
         broken = flowed and delsp is not False
         return _rewritten(text, addresses, Targets(addresses, options), opted_out, broken, report)
     except Exception as error:
-        report = Report()
-        report.problems.append(f"the text was left as it is: {type(error).__name__}: {error}"[:500])
-        return text, report
+        return text, Report.of_failure("the text", error)
 
 
 def _rewritten(
@@ -80,6 +80,8 @@ def _rewritten(
             except Refused as refused:
                 report.problems.append(f"{refused.detail}: {url}")
                 reason = REFUSED
+        if len(report.tracked) + len(report.skipped) == MOST_LINKS:
+            raise TooManyError
         if reason is not None:
             report.skipped.append(Skipped(url, reason, "text"))
             continue

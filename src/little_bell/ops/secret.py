@@ -8,6 +8,8 @@ from little_bell.errors import StartError
 from little_bell.tracking.signing import Keyring
 from little_bell.values import secret_keys
 
+PROOF = b"proof/1"  # purpose of a signature over nothing, by which two tell that they sign alike
+
 
 def secret_path(config: Config) -> str:
     """The file of the keys, where SECRET_KEY does not hold them."""

@@ -65,3 +65,11 @@ def read_pieces(file: BinaryIO) -> Iterator[list[Row]]:
     """The rows, piece by piece."""
     for line in file:
         yield [(row[0], row[1], row[2], row[3], row[4]) for row in json.loads(line)]
+
+
+def read_single(plan: Plan, file: BinaryIO) -> NewEmail:
+    """The email of a plan that has no other. Raises ValueError where there is none."""
+    for subject, recipient, metadata, position, consent in next(read_pieces(file), []):
+        campaign = None if position is None else plan.campaigns[position][0]
+        return NewEmail(plan.tenant, subject, recipient, campaign, metadata, plan.once, consent)
+    raise ValueError("the batch is empty")

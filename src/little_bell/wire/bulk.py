@@ -69,9 +69,10 @@ class Bulk:
 
     # What arrives
 
-    def arrive(self, arrival: Arrival, now_ms: int) -> None:
-        """Take a batch over from the slow lane, or say at once what becomes of it."""
-        from little_bell.store.batch_file import read_pieces, read_plan
+    def arrive(self, arrival: Arrival, now_ms: int) -> tuple[NewEmail, str] | None:
+        """Take a batch over from the slow lane, or say at once what becomes of it. An email that
+        is alone is no batch: it and its sender's address, as shown, are for the tick."""
+        from little_bell.store.batch_file import read_pieces, read_plan, read_single
 
         file = open(arrival.descriptor, "rb")  # noqa: SIM115 - kept with the entry
         try:
@@ -81,18 +82,23 @@ class Bulk:
                 known = self.created_before(plan.tenant, plan.once, now_ms, plan.emails)
             if known is not None:
                 status, first = 201, known.first
+            elif plan.emails == 1:
+                email = read_single(plan, file)
+                file.close()
+                return email, address
             elif self._full():
                 status, first = 503, 0
             else:
                 batch = Batch(plan, read_pieces(file))
                 self.queue.append(Entry(arrival.number, file, batch, address))
-                return
+                return None
         except Refused as refused:
             status, first = refused.status, 0
         except (OSError, ValueError):  # the file cannot be read
             status, first = 503, 0
         file.close()
         self.tell(arrival.number, status, first)
+        return None
 
     def _full(self) -> bool:
         """Whether a batch more is too much now; senders can try again."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from little_bell.config import Config
 from little_bell.errors import Refused
 from little_bell.ops.health import Health
-from little_bell.ops.secret import Secret, secret_path
+from little_bell.ops.secret import PROOF, Secret, secret_path
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.wire.answers import TEXT_HEADERS
 from little_bell.wire.http import Request
@@ -73,9 +73,11 @@ class Operations:
     def secret(
         self, request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
     ) -> bytes:
-        """Read the keys again where they changed, and say in which file they are."""
+        """Read the keys again where they changed, and say in which file they are, and by
+        whose proof others can tell that they have the same."""
         problem = self.keys.look()
         if problem is not None:
             raise Refused(503, problem)
         file = None if self.config.secret_key else secret_path(self.config)
-        return self.replies.json(request, "secret", 200, {"file": file})
+        proof = self.keys.ring.sign(PROOF).hex()
+        return self.replies.json(request, "secret", 200, {"file": file, "proof": proof})

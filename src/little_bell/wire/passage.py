@@ -34,7 +34,7 @@ class Passage:
             self.lane.counters.request("slow", route, status)
         arrivals, self.slow.arrivals = self.slow.arrivals, []
         for arrival in arrivals:
-            self.lane.bulk.arrive(arrival, self.lane.now_ms)
+            self.lane.register.arrive(arrival)
         wishes, self.slow.wishes = self.slow.wishes, []
         for wish in wishes:
             self.lane.bulk.erasures.arrive(wish)

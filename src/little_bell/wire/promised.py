@@ -25,6 +25,20 @@ class Creation(Later):
         self.address = address
 
 
+class Arriving(Later):
+    """In place of the answer to a new email that the slow lane read, and answers: by this number it
+    is told what became of it."""
+
+    __slots__ = ("address", "number", "tenant", "told")
+
+    def __init__(self, number: int, tenant: str, address: str) -> None:
+        super().__init__()
+        self.number = number
+        self.tenant = tenant
+        self.address = address
+        self.told = False
+
+
 class Editing(Later):
     """The answer to a change of an email, or to its end or a tenant's."""
 

@@ -17,9 +17,10 @@ from little_bell.tracking.signing import digest
 from little_bell.values import NO_TENANT, is_tenant
 from little_bell.wire.bulk import Bulk
 from little_bell.wire.connection import Later
+from little_bell.wire.handover import Arrival
 from little_bell.wire.http import Request
 from little_bell.wire.origin import FOREIGN, asked_by
-from little_bell.wire.promised import Correcting, Creation, Editing
+from little_bell.wire.promised import Arriving, Correcting, Creation, Editing
 from little_bell.wire.replies import Replies
 from little_bell.wire.routes import BY_NAME
 
@@ -68,13 +69,14 @@ class Register:
         self.policies = bulk.policies
         self.now_ms = 0
         self.now = 0.0
-        self.creations: list[Creation] = []
+        self.creations: list[Creation | Arriving] = []
         self.editings: list[Editing] = []
         self.edits: Edits | None = None  # those of `editings`
         self.in_a_row = 0  # ticks that made edits
         self.correcting: Correcting | None = None
         self.handlers: dict[str, Handler] = {
             "create_email": self.create_email,
+            "register": self.create_email,
             "create_message": self.create_message,
             "change_email": self.change_email,
             "delete_email": self.delete_email,
@@ -109,7 +111,7 @@ class Register:
                 self._created(creation, email)
         else:
             for creation in self.creations:
-                creation.answer = self._unavailable(creation)
+                self._unavailable(creation)
         for editing in self.editings:
             editing.answer = self._edited(editing)
         if self.correcting is not None:
@@ -117,6 +119,9 @@ class Register:
 
     def forget_tick(self) -> None:
         """The next tick begins with nothing."""
+        for creation in self.creations:
+            if isinstance(creation, Arriving) and not creation.told:  # the turn failed
+                self._unavailable(creation)
         self.emails.clear()
         self.creations.clear()
         self.editings.clear()
@@ -159,6 +164,14 @@ class Register:
                 return self.replies.json(request, "create_email", 201, told, place)
         return self._create(request, "create_email", email, peer)
 
+    def arrive(self, arrival: Arrival) -> None:
+        """Take emails over that the slow lane read: a batch, or one that is for this tick."""
+        single = self.bulk.arrive(arrival, self.now_ms)
+        if single is not None:
+            email, address = single
+            self.emails.append(email)
+            self.creations.append(Arriving(arrival.number, email.tenant, address))
+
     def create_message(
         self, _request: Request, _segments: list[bytes], _query: bytes, _peer: bytes
     ) -> None:
@@ -191,7 +204,16 @@ class Register:
         known = self.bulk.memory.tenants.by_name.get(tenant.encode("ascii"))
         return self.policies.address(request, peer, known)
 
-    def _created(self, creation: Creation, email: int) -> None:
+    def _created(self, creation: Creation | Arriving, email: int) -> None:
+        if isinstance(creation, Arriving):
+            creation.told = True
+            if (0, email) == REFUSED:
+                self.bulk.tell(creation.number, 400, 0)
+                return
+            self.bulk.tell(creation.number, 201, email)
+            known = self.bulk.memory.tenants.by_name.get(creation.tenant.encode("ascii"))
+            self._log_created(creation.tenant, email, self.policies.shown(creation.address, known))
+            return
         from little_bell.api.emails import created, where
 
         request, route, tenant = creation.request, creation.route, creation.tenant
@@ -207,14 +229,21 @@ class Register:
             members = created(self.config.base_url, self.addresses, tenant, email)
             place = where(self.config.prefix, tenant, email)
             creation.answer = self.replies.json(request, route, 201, members, place)
+        self._log_created(tenant, email, creation.address)
+
+    def _log_created(self, tenant: str, email: int, address: str) -> None:
         if self.log.level <= INFO:
             stamp = self.log.stamp(self.now)
-            self.log.event(stamp, "Email created", tenant, email, creation.address)
+            self.log.event(stamp, "Email created", tenant, email, address)
 
-    def _unavailable(self, creation: Creation) -> bytes:
+    def _unavailable(self, creation: Creation | Arriving) -> None:
+        if isinstance(creation, Arriving):
+            creation.told = True
+            self.bulk.tell(creation.number, 503, 0)
+            return
         refused = Refused(503, "the disk takes nothing now; the email has no id", retry_after=5)
         route = BY_NAME[creation.route]
-        return self.replies.refuse(creation.request, route.name, refused, route)
+        creation.answer = self.replies.refuse(creation.request, route.name, refused, route)
 
     # Changes
 

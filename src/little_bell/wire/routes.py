@@ -75,6 +75,7 @@ CONTROL_ROUTES = (
     Route("correct", "POST", "/corrections", FAST),
     Route("change_keys", "POST", "/keys", FAST),
     Route("secret", "POST", "/secret", FAST),
+    Route("register", "POST", "/{tenant}/emails", FAST),
     Route("purge", "POST", "/purge", FAST, access=WRITE),
     Route("purged", "GET", "/purge", FAST),
 )

@@ -21,12 +21,14 @@ from little_bell.store.reader import Reader
 from little_bell.wire.answers import cors, problem
 from little_bell.wire.exchange import Exchange
 from little_bell.wire.http import Answers, Headers
-from little_bell.wire.intake import ERASURE, MAIL, MESSAGE, Intake, Offered
+from little_bell.wire.intake import ERASURE, MAIL, MESSAGE, OBJECT, Intake, Offered
 from little_bell.wire.mailroom import Mailroom
 from little_bell.wire.representation import one_vary, represent, represent_long
 from little_bell.wire.stream import Stream
 
 THREADS = 8  # that make pages
+MAILERS = 2  # that read and rewrite emails
+LARGE = 1 << 20  # bytes of an email that go one at a time
 EXPORTERS = 2  # that make pieces of long answers: pages have the others
 EXPORT_NICE = 19
 
@@ -68,11 +70,12 @@ class Workshop:
             end.setblocking(False)
         self.pages = ThreadPoolExecutor(THREADS)
         self.batches = ThreadPoolExecutor(1)  # pages have the rest of the processor
+        self.mails = ThreadPoolExecutor(MAILERS)
         self.exports = ThreadPoolExecutor(EXPORTERS, initializer=give_way)
         self.threads = ExitStack()
 
     def __enter__(self) -> "Workshop":
-        for executor in (self.pages, self.batches, self.exports):
+        for executor in (self.pages, self.batches, self.mails, self.exports):
             self.threads.enter_context(executor)
         return self
 
@@ -85,12 +88,23 @@ class Workshop:
     def make(self, exchange: Exchange) -> None:
         """Have the answer to a whole request made."""
         self.secret.look()  # the fast lane says where that is not possible
-        (self.batches if exchange.batch else self.pages).submit(self._make, exchange)
+        self._threads(exchange).submit(self._make, exchange)
 
     def make_batch_answer(self, offered: Offered, status: int, first: int) -> None:
         """Have it said what became of a batch."""
         self.secret.look()
-        self.pages.submit(self._make_batch_answer, offered, status, first)
+        exchange = offered.exchange
+        mail = exchange.form in (MAIL, MESSAGE)
+        threads = self._threads(exchange) if mail else self.pages
+        threads.submit(self._make_batch_answer, offered, status, first)
+
+    def _threads(self, exchange: Exchange) -> ThreadPoolExecutor:
+        """Those that make an answer. Large bodies go one after the other, since one may take twenty
+        times its size in memory."""
+        if not exchange.batch:
+            return self.pages
+        single = exchange.form in (OBJECT, MAIL, MESSAGE)
+        return self.mails if single and exchange.spooled <= LARGE else self.batches
 
     def make_piece(self, exchange: Exchange, stream: Stream) -> None:
         """Have the next piece of a long answer made."""
