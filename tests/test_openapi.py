@@ -21,6 +21,8 @@ from bell import BROWSER, Answer, Bell, serving
 from little_bell import __version__
 from little_bell.api import batches, emails, exports, parameters, reads
 from little_bell.errors import StoreError
+from little_bell.mail import report
+from little_bell.mail.options import MAX_PLACEHOLDER
 from little_bell.ops.health import Health
 from little_bell.ops.logs import Log
 from little_bell.ops.metrics import Counters
@@ -33,6 +35,7 @@ from little_bell.store.writer import Writer
 from little_bell.tracking import hit, links, rules
 from little_bell.tracking.clients import CLIENTS, DEVICES
 from little_bell.values import is_tenant
+from little_bell.wire import mailroom
 from little_bell.wire.http import MAX_HEAD, MAX_HEADERS, REASON_PHRASES
 from little_bell.wire.routes import PUBLIC, ROUTES, WRITE
 
@@ -50,6 +53,9 @@ KEY = "a-key-that-signs-links-in-tests"
 SETTINGS = {"INSTANT_SECONDS": "0", "CORS_ORIGINS": "https://app.example"}
 TOKEN = signatures.token(KEY.encode(), "acme", 1, "https://example.com/")
 NDJSON = {"Content-Type": "application/x-ndjson"}
+MAIL = {"Content-Type": "message/rfc822"}
+JSON = {"Accept": "application/json"}
+MESSAGE = b"Content-Type: text/html\n\n<a href=https://a.example>x</a> <a href='#'>y</a>"
 BEN = "ben@example.com"
 
 
@@ -366,6 +372,14 @@ def test_enums_are_those_of_the_code() -> None:
     client = at("components schemas Client properties")
     assert client["client"]["enum"] == [code for code, _ in CLIENTS]
     assert client["device"]["enum"] == list(DEVICES)
+    skipped = at("components schemas Report properties skipped items properties")
+    assert skipped["reason"]["enum"] == list(report.REASONS)
+    options = at("components schemas RewritingOptions properties")
+    assert set(options) == set(report.Options._fields)
+    assert options["pixel"]["enum"] == list(report.PIXEL_PLACES)
+    assert options["placeholder"]["maxLength"] == MAX_PLACEHOLDER
+    for name in mailroom.PARAMETERS:
+        assert parameter(name, "trackMessage")
     assert parameter("kind", "listEvents")["enum"] == kinds
     assert parameter("class", "listEvents")["enum"] == list(rules.CLASSES)
     assert parameter("interval", "readStats")["enum"] == list(period.INTERVALS)
@@ -411,6 +425,23 @@ ANSWERS: tuple[tuple[str, str, bytes | None, dict[str, str], int], ...] = (
     ("createEmails", "POST /acme/emails", b"{}", {}, 201),
     ("createEmails", "POST /acme/emails", b'[{"subject": "x"}, {}]', {}, 201),
     ("createEmails", "POST /acme/emails", b'{"subject": "x"}\n{}\n', NDJSON, 201),
+    ("createEmails", "POST /acme/emails", b'{"html": "<a href=https://a.example>x</a>"}', {}, 201),
+    ("createEmails", "POST /acme/emails?dry_run=1", b'{"html": "<p>", "text": "x"}', {}, 200),
+    ("createEmails", "POST /acme/emails?dry_run=1", b"{}", {}, 200),
+    ("createEmails", "POST /acme/emails?dry_run=x", b"{}", {}, 400),
+    ("createEmails", "POST /acme/emails", b'[{"html": ""}]', {}, 400),
+    ("trackMessage", "POST /acme/messages", MESSAGE, MAIL, 201),
+    ("trackMessage", "POST /acme/messages", MESSAGE, {**MAIL, **JSON}, 201),
+    ("trackMessage", "POST /acme/messages?dry_run=1&pixel=top", MESSAGE, {**MAIL, **JSON}, 200),
+    (
+        "trackMessage",
+        "POST /acme/messages",
+        b"X-Little-Bell: track=none\n\n",
+        {**MAIL, **JSON},
+        200,
+    ),
+    ("trackMessage", "POST /acme/messages", MESSAGE, JSON, 415),
+    ("trackMessage", "POST /acme/messages?x=1", MESSAGE, MAIL, 400),
     ("createEmails", "POST /acme/emails", b"", NDJSON, 400),
     ("createEmails", "POST /acme/emails", b"{}\n[]\n", NDJSON, 400),
     ("createEmails", "POST /acme/emails", b'[{}, {"subject": 1}]', {}, 400),
@@ -532,7 +563,7 @@ def described(name: str, answer: Answer) -> None:
         if resolve(how).get("required") is False and header.lower() not in answer.headers:
             continue
         value: str | int = answer.headers[header.lower()]
-        schema = resolve(how)["schema"]
+        schema = resolve(resolve(how)["schema"])
         assert wrong(schema, int(value) if schema["type"] == "integer" else value) == []
     content = response.get("content")
     if content is None:
