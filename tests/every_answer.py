@@ -149,6 +149,16 @@ def exchanges(bell: Bell) -> Iterator[Exchange]:
     yield one(create, "POST", "/acme/emails", body=b'[{"subject": "x"}, {}]')
     yield one(create, "POST", "/acme/emails", lines, body=b'{"subject": "x"}\n{}\n')
     yield one(create, "POST", "/acme/emails", lines, body=b"{}\n[]\n")
+    message = BY_NAME["create_message"]
+    mail = "Content-Type: message/rfc822"
+    yield one(message, "POST", "/acme/messages", mail, body=b"Subject: x\n\ny")
+    yield one(message, "POST", "/acme/messages?dry_run=1", mail, body=b"Subject: x\n\ny")
+    yield one(
+        message, "POST", "/acme/messages", mail, "Accept: application/json", body=b"a: b\n\nc"
+    )
+    yield one(message, "POST", "/acme/messages?x=1", mail, body=b"a: b\n\nc")
+    yield one(create, "POST", "/acme/emails", body=b'{"html": "<p>x"}')
+    yield one(create, "POST", "/acme/emails?dry_run=1", body=b'{"html": "<p>x"}')
     yield one(create, "POST", "/acme/emails", "Idempotency-Key: a", body=b"{}")
     yield one(create, "POST", "/acme/emails", "Idempotency-Key: a", body=b'{"subject": "x"}')
     yield one(BY_NAME["click"], "GET", evil)

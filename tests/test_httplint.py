@@ -87,7 +87,7 @@ def test_what_is_accepted_is_still_found(found: list[Exchange]) -> None:
 
 
 def test_every_kind_of_answer_is_among_them(found: list[Exchange]) -> None:
-    statuses = {200, 201, 204, 302, 303, 304, 400, 403, 404, 405, 410, 413, 417, 422, 431}
+    statuses = {200, 201, 204, 302, 303, 304, 400, 403, 404, 405, 410, 413, 415, 417, 422, 431}
     assert {one.status for one in found} == statuses
     for name, value in (("content-encoding", "gzip"), ("transfer-encoding", "chunked")):
         assert value in {one.headers.get(name) for one in found}

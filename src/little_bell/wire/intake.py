@@ -63,6 +63,9 @@ REFUSALS = {
     503: ("the disk takes nothing now, or others wait already; nothing was created", 5),
 }
 
+NOBODY_KNOWS = -1  # in place of the first id: the fast lane went away before it told
+UNKNOWN = "the server stopped; try again with the same Idempotency-Key: this may have been done"
+
 ERASURE_REFUSALS = {
     404: ("nothing is stored of this recipient", None),
     503: ("the disk takes nothing now, or others wait already; try again", 5),
@@ -241,6 +244,8 @@ class Intake:
 
     def answer(self, offered: Offered, status: int, first: int) -> Answer:
         """The answer to a batch, or to an erasure, of which this became."""
+        if first == NOBODY_KNOWS:
+            return problem(Refused(503, UNKNOWN, retry_after=5), page=False)
         if offered.exchange.form == ERASURE:
             if status == 204:
                 return 204, NOTHING, b""

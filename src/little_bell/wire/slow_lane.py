@@ -22,7 +22,7 @@ from little_bell.wire.answers import problem
 from little_bell.wire.exchange import FOREVER, Exchange
 from little_bell.wire.handover import EXPORTS, MAX_MESSAGE, PACKET
 from little_bell.wire.http import BadRequest
-from little_bell.wire.intake import Intake
+from little_bell.wire.intake import NOBODY_KNOWS, Intake
 from little_bell.wire.routes import EITHER, FAST, ROUTES, Router
 from little_bell.wire.stream import Stream
 from little_bell.wire.workshop import CUT, LONG, WHOLE, Made, Workshop
@@ -118,7 +118,7 @@ class SlowLane:
             self.end = monotonic() + ALONE
             self.selector.unregister(self.channel)
             for number in list(self.intake.offered):
-                self._batch_is_over(number, 503, 0)
+                self._batch_is_over(number, 503, NOBODY_KNOWS)
         for exchange in [one for one in self.exchanges if not (one.whole or one.answered)]:
             self._refuse(exchange, Refused(503, "the server stops", retry_after=5))
 
