@@ -8,7 +8,18 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import bulk, disk, growth, latency, memory, pressure, reads, startup, throughput
+from bench import (
+    bulk,
+    disk,
+    growth,
+    latency,
+    memory,
+    pressure,
+    reads,
+    rewriting,
+    startup,
+    throughput,
+)
 from bench.errors import NotMeasuredError
 from bench.machine import describe
 from bench.plan import DEFAULT, FULL, QUICK, Plan
@@ -26,6 +37,7 @@ SECTIONS: dict[str, Callable[[Run], Section]] = {
     "startup": startup.measure,
     "growth": growth.measure,
     "reads": reads.measure,
+    "rewriting": rewriting.measure,
     "bytes": disk.measure_bytes,
 }
 

@@ -33,5 +33,6 @@ READ = Budget(50, 25)  # ms
 READS_GROWTH = Budget(1.5, 1.2)  # ratio: flat
 OPEN_BYTES = Budget(90, 65)
 BULK = Budget(5, 2.5)  # s for 100,000 emails
+REWRITING = Budget(10, 5)  # ms for 100 kB of HTML with 200 links
 BULK_GROWTH = Budget(2, 1)  # MiB: flat
 LOST = Budget(0, 0)  # answers without their event

@@ -50,7 +50,8 @@ def read_lines(_context: DeserializationContext, response: Response) -> object:
 
 @schemathesis.serializer("message/rfc822")
 def write_message(_context: SerializationContext, value: object) -> bytes:
-    return str(value).encode("utf-8", "replace")
+    """A text; what is none is as wrong as nothing at all, since any bytes may be a message."""
+    return value.encode("utf-8", "replace") if isinstance(value, str) else b""
 
 
 @schemathesis.deserializer("message/rfc822")

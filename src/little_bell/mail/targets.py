@@ -53,18 +53,25 @@ SPELLED_OUT = re.compile(r"(?:https?:[/\\]{2}|www\.[\w-]+\.)\S+", re.IGNORECASE)
 class Targets:
     """Judges addresses for one email."""
 
-    __slots__ = ("options", "own")
+    __slots__ = ("judged", "options", "own")
 
     def __init__(self, addresses: Addresses, options: Options) -> None:
         own = (_without_scheme(_canonical_or_same(one)).rstrip("/") for one in addresses.own)
         self.own = tuple(one for one in own if one)
         self.options = options
+        self.judged: dict[str, tuple[str, str | None]] = {}  # emails repeat their addresses
 
     def judge(self, value: str) -> tuple[str, str | None]:
         """The canonical URL and None, or why `value` (decoded) may not be tracked.
 
         With a reason the first is canonical where there is such a form, else what stood there.
         """
+        found = self.judged.get(value)
+        if found is None:
+            found = self.judged[value] = self._judge(value)
+        return found
+
+    def _judge(self, value: str) -> tuple[str, str | None]:
         url = value.strip(C0_AND_SPACE).translate(DROPPED)
         shown = SURROGATE.sub("\ufffd", url[:MAX_SHOWN])
         if not url:
