@@ -1,6 +1,8 @@
 """The house: imports run one way, and only some rooms have a door to the outside"""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +23,12 @@ ORDER = (
     ("values",),
     ("reports",),
     ("store",),
-    ("tracking",),
+    ("__init__", "django"),  # of the library, as is client
+    ("tracking", "client"),
     ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+LIBRARY = ("__init__", "client", "django")  # runs in other programs, and has nothing of the server
 NO_CONFIG = ("reports", "store", "tracking")  # plain arguments go inwards
 
 # Modules of the standard library that read a clock, the environment or the outside world.
@@ -154,6 +158,40 @@ def test_only_store_knows_sql() -> None:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert not node.value.startswith(words), f"{path.name}:{node.lineno}"
     assert [path for path in ROOT.rglob("*.sql") if not path.is_relative_to(ROOT / "store")] == []
+
+
+def test_the_library_has_nothing_of_the_server() -> None:
+    wrong = [
+        str(one)
+        for one, target in inside()
+        if (one.room in LIBRARY and target not in ("client", "errors"))
+        or (one.room not in LIBRARY and target in LIBRARY)
+    ]
+    assert wrong == []
+
+
+def test_the_library_loads_nothing_of_the_server() -> None:
+    code = (
+        "import sys; import little_bell; before = set(sys.modules)\n"
+        "assert not {'little_bell.client', 'little_bell.errors', 'http.client'} & before\n"
+        "from little_bell import BellError, Client, Unreachable\n"
+        "Client('https://bell.example', 'acme', 'lb_key')\n"
+        "print(*(set(sys.modules) - before))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert ran.returncode == 0, ran.stderr
+    loaded = ran.stdout.split()
+    ours = {name.split(".")[1] for name in loaded if name.startswith("little_bell.")}
+    assert ours == {"client", "errors"}
+    others = {name.partition(".")[0] for name in loaded} - {"little_bell"}
+    assert others - set(sys.stdlib_module_names) == set()
+
+
+def test_the_server_loads_nothing_of_the_library() -> None:
+    code = "import sys, little_bell.serve, little_bell.wire.server; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert "little_bell.wire.server" in ran.stdout.split(), ran.stderr
+    assert not {"little_bell.client", "http.client", "ssl"} & set(ran.stdout.split())
 
 
 def test_only_wire_knows_sockets() -> None:

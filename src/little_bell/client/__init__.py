@@ -1,0 +1,11 @@
+"""The Python library: what programs that send mail use. It imports nothing of the server.
+
+transport (tries, time, refusals) over line (one connection); answers (what comes back);
+messages (emails of the standard library as bytes and back); client (the calls).
+"""
+
+from little_bell.client.answers import Created as Created
+from little_bell.client.answers import Report as Report
+from little_bell.client.answers import Rewritten as Rewritten
+from little_bell.client.answers import Tracked as Tracked
+from little_bell.client.client import Client as Client
