@@ -53,6 +53,23 @@ def drip(data: bytes, every: float) -> Act:
     return act
 
 
+def forward(port: int, deliver: bool = True) -> Act:
+    """Have another server answer; where not to `deliver`, its answer gets lost on the way."""
+
+    def act(connection: socket.socket, request: bytes) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as other:
+            other.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            answer = b""
+            while more := other.recv(65536):
+                answer += more
+        assert answer
+        if deliver:
+            connection.sendall(answer)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    return act
+
+
 class Scripted:
     """Does with each request what stands next in the script; the last entry stays."""
 
@@ -107,7 +124,10 @@ class Scripted:
             if line.lower().startswith(b"content-length:"):
                 size = int(line.partition(b":")[2])
         while len(body) < size:
-            body += connection.recv(65536)
+            more = connection.recv(65536)
+            if not more:
+                return b""
+            body += more
         return head + b"\r\n\r\n" + body
 
     def close(self) -> None:

@@ -127,12 +127,15 @@ class Line:
 
 
 def _read(response: HTTPResponse, most: int) -> bytes:
-    """The body. Raises IncompleteRead where it was cut, TooLargeError beyond `most` bytes."""
+    """The body. Raises IncompleteRead where it was cut, TooLargeError beyond `most` bytes.
+
+    One that is to end with the connection counts as cut, since nobody could tell.
+    """
     body = bytearray()
     while piece := response.read(PIECE):
         body += piece
         if len(body) > most:
             raise TooLargeError
-    if response.length:
+    if response.length or (response.length is None and not response.chunked):
         raise IncompleteRead(bytes(body[:PIECE]), response.length)
     return bytes(body)
