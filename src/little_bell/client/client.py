@@ -3,12 +3,12 @@
 import json
 import logging
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from email.message import Message
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from uuid import uuid4
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from little_bell.client.answers import Choices, TextsAndOptions
 
+T = TypeVar("T")
 Moment = date | datetime | str
 YesNo = Literal["yes", "no"]
 
@@ -309,6 +310,19 @@ class Client:
         asked = _query(query)
         return read_json(self._transport.send("GET", self._path(*path) + asked, safe=True))
 
+    def unless_resting(self, call: Callable[[], T]) -> T:
+        """What `call` of this client returns, or BellError at once where such a call failed to be
+        answered a moment ago: who sends a thousand emails must not wait a thousand times."""
+        began = monotonic()
+        if began < self._resting_until:
+            raise BellError("the bell did not answer a moment ago, and is not asked yet")
+        try:
+            return call()
+        except BellError as error:
+            if error.status is None:
+                self._resting_until = monotonic() + REST * (monotonic() - began)
+            raise
+
     # Inside
 
     def _path(self, *parts: str | int) -> str:
@@ -349,17 +363,11 @@ class Client:
     def _track(self, raw: bytes, query: Mapping[str, object]) -> Tracked[bytes]:
         """Never raises."""
         try:
-            began = monotonic()
-            if began < self._resting_until:
-                raise BellError("the bell did not answer a moment ago, and is not asked yet")
-            try:
-                answer = self._post(
+            answer = self.unless_resting(
+                lambda: self._post(
                     "messages", raw, None, query, "message/rfc822", room=6 * len(raw)
                 )
-            except BellError as error:
-                if error.status is None:  # who sends a thousand must not wait a thousand times
-                    self._resting_until = monotonic() + REST * (monotonic() - began)
-                raise
+            )
             email, report = answers.read_id(answer), answers.read_report(answer)
             try:
                 message = b64decode(answers.text(answer, "message") or "", validate=True)
