@@ -113,7 +113,7 @@ def test_it_works(client: Client, shared: Bell, warnings: list[str]) -> None:
     link, pixel = links_of(sent)
     for address in (link, pixel):
         shared.get("/" + address.split("/", 3)[3])
-    assert [one["kind"] for one in client.events(after=0)] == ["open", "click"]
+    assert sorted(one["kind"] for one in client.events()) == ["click", "open"]
     [click] = client.events(kind="click")
     assert (click["url"], click["label"]) == ("https://example.com/?a=1&b=2", "shop")
     email = client.email(1)
@@ -135,7 +135,7 @@ def test_what_became_of_it(client: Client) -> None:
         policy.default,
         policy.SMTP,
         policy.SMTPUTF8,
-        policy.default.clone(cte_type="7bit", max_line_length=0),
+        policy.default.clone(cte_type="7bit", max_line_length=200),
         policy.default.clone(refold_source="all", linesep="\r\n"),
     ],
 )
@@ -144,10 +144,11 @@ def test_nothing_else_changes(client: Client, kind: Any) -> None:
     before = message.as_bytes()
     tracked = client.track_bytes(before)
     sent = client.track(message)
-    assert sent.policy == kind.clone(refold_source="none")
+    assert sent.policy is kind
     # The same but for the number of the email and what is signed with it.
     assert len(sent.as_bytes()) == len(tracked.message)
-    assert sent.as_bytes().partition(b"\n\n")[0] == before.partition(b"\n\n")[0]
+    end = kind.linesep.encode() * 2
+    assert sent.as_bytes().partition(end)[0] == before.partition(end)[0]
     for one, other in zip(message.walk(), sent.walk(), strict=True):
         assert one.items() == other.items()
         if not one.is_multipart() and one.get_content_type() != "text/html":
@@ -176,6 +177,7 @@ def test_mail_as_it_was_made_long_ago(client: Client) -> None:
     message.attach(both)
     message.attach(MIMEApplication(b"\0\xff"))
     sent = client.track(message)
+    assert isinstance(sent, MIMEMultipart)
     assert len(links_of(sent)) == 2
     assert sent.policy is policy.compat32
     assert len(links_of(message)) == 1

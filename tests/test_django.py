@@ -110,7 +110,11 @@ def test_send_mail_and_send_mass_mail(client: Client) -> None:
     assert mail.send_mail("a", "text", None, ["ada@example.com"], html_message=HTML) == 1
     plain = ("b", "https://example.com/", None, ["bob@example.com"])
     assert mail.send_mass_mail([plain, plain]) == 2
-    assert ["/l/1/" in str(one.alternatives) for one in mail.outbox] == [True, False, False]
+    assert ["/l/1/" in str(getattr(one, "alternatives", "")) for one in mail.outbox] == [
+        True,
+        False,
+        False,
+    ]
     assert [one["email_id"] for one in client.emails()] == [1]  # text alone is not tracked
 
 
@@ -220,7 +224,7 @@ def test_sending_services(client: Client) -> None:
             with pytest.raises(OSError, match="refused"):
                 connection.send_messages([first, bad, last])
         assert get_connection(fail_silently=True).send_messages([first, bad, last]) == 1
-    assert (Service.log[0], Service.log[-4]) == ("open", "close")
+    assert (Service.log[0], Service.log[5]) == ("open", "close")
     assert "/l/1/" in Service.log[1][1]
     assert (first.service_status, last.service_status) == ("sent 0", "sent 1")
     assert html_of(first) == HTML

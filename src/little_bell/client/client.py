@@ -114,7 +114,7 @@ class Client:
         try:
             tracked = self._track(messages.to_bytes(message), query)
             if tracked.email_id is not None or tracked.report is not None:
-                sent = messages.from_bytes(tracked.message, message)
+                sent = messages.with_bodies_of(tracked.message, message)
                 return Tracked(sent, tracked.email_id, tracked.report)
             error = tracked.error
         except Exception as failure:  # mail goes out, whatever happens

@@ -3,17 +3,17 @@
 import copy
 import re
 from email import message_from_bytes
-from email.message import EmailMessage, Message
+from email.message import Message
 from email.parser import BytesHeaderParser
 from email.policy import EmailPolicy, Policy
 from email.policy import compat32 as as_it_stands
 from email.utils import getaddresses
-from typing import TypeVar
+from typing import Any, TypeVar
 
-# MIMEText and its like come back as Message, EmailMessage and what is made of it as EmailMessage.
-AnyMessage = TypeVar("AnyMessage", EmailMessage, Message)
+AnyMessage = TypeVar("AnyMessage", bound="Message[Any, Any]")
 
 STEERING = "X-Little-Bell"
+ENCODING = "Content-Transfer-Encoding"
 ADDRESSES = ("From", "Sender", "To", "Cc", "Bcc", "Reply-To")
 
 _FIELD = re.compile(
@@ -23,7 +23,7 @@ _FIELD = re.compile(
 _HEAD_END = re.compile(rb"^\r?\n", re.MULTILINE)
 
 
-def policy_of(message: "Message") -> "Policy[Message]":
+def policy_of(message: "Message[Any, Any]") -> "Policy[Any]":
     """How a message is written: as `smtplib.SMTP.send_message` would, hence with headers in UTF-8
     where an address needs them (RFC 6532)."""
     policy = message.policy
@@ -34,25 +34,47 @@ def policy_of(message: "Message") -> "Policy[Message]":
     return policy
 
 
-def to_bytes(message: "Message") -> bytes:
+def to_bytes(message: "Message[Any, Any]") -> bytes:
     """A message as it is sent; raises whatever the standard library does where it cannot be."""
     return message.as_bytes(policy=policy_of(message))
 
 
-def from_bytes(raw: bytes, like: AnyMessage) -> AnyMessage:
-    """A message that is written as these very bytes, with the policy of `like`.
+def with_bodies_of(raw: bytes, message: AnyMessage) -> AnyMessage:
+    """A copy of a message with the bodies of `raw`, which is the same message but for these.
 
-    But for `refold_source`: headers stay folded as they are. Raises ValueError where the standard
-    library would write other bytes.
+    So all of its headers are written as those of the message, by its own policy. Raises ValueError
+    where it would be written as other bytes than `raw`.
     """
-    policy = like.policy
-    if isinstance(policy, EmailPolicy):
-        policy = policy.clone(refold_source="none")
-    kind = EmailMessage if isinstance(like, EmailMessage) else Message
-    message: AnyMessage = message_from_bytes(raw, kind, policy=policy)
-    if to_bytes(message) != raw:
-        raise ValueError("the standard library reads and writes it as another message")
-    return message
+    twin = copy.deepcopy(message, {id(message.policy): message.policy})
+    del twin[STEERING]
+    parsed = message_from_bytes(raw, policy=message.policy)
+    for part, new in zip(twin.walk(), parsed.walk(), strict=True):
+        if part.is_multipart() or new.is_multipart():
+            continue
+        encoding = new.get(ENCODING)
+        same = str(part.get(ENCODING, "")) == str(encoding or "")
+        if same and _lines(part) == _lines(new):
+            continue
+        part.set_payload(_body(new))
+        if encoding is not None and not same:
+            del part[ENCODING]
+            part[ENCODING] = str(encoding)
+    if to_bytes(twin) != raw:
+        raise ValueError("the standard library would write it as another message")
+    return twin
+
+
+def _body(part: "Message[Any, Any]") -> Any:
+    """A body as it is written, in its transfer encoding: ASCII, or bytes."""
+    body = part.get_payload()
+    if isinstance(body, str) and not body.isascii():
+        return part.get_payload(decode=True)  # not decoded, since there is nothing to be
+    return body
+
+
+def _lines(part: "Message[Any, Any]") -> list[bytes]:
+    body = _body(part)
+    return (body if isinstance(body, bytes) else str(body).encode("ascii")).splitlines()
 
 
 def without_steering(message: AnyMessage) -> AnyMessage:
