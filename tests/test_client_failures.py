@@ -235,7 +235,7 @@ def test_an_endless_answer_ends(
     monkeypatch.setattr(
         Client.get.__globals__["Transport"].send, "__defaults__", (None, None, False, 1 << 20)
     )
-    with Client(bell.url, "acme", timeout=3) as client:
+    with Client(bell.url, "acme", timeout=1) as client:
         with pytest.raises(BellError, match="more than 1048576 bytes"):
             client.stats()
         with pytest.raises(BellError):

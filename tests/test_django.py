@@ -81,7 +81,7 @@ def test_it_works(client: Client) -> None:
     assert message.send() == 1
     [sent] = mail.outbox
     assert "/l/1/" in html_of(sent)
-    assert client.tenant + "/pixel/1.gif" in html_of(sent)
+    assert f"/{client.tenant}/o/1/" in html_of(sent)
     assert (sent.subject, sent.body, sent.to) == (message.subject, message.body, message.to)
     assert sent.attachments == message.attachments
     row = client.email(1)
@@ -138,7 +138,7 @@ def test_what_a_message_says_of_itself(client: Client) -> None:
     assert [one["campaign"] for one in client.emails()] == ["own", "a; b", "all"]
     own = client.email(3)
     assert (own["metadata"], own["consent"]) == ({"order": "7"}, "aggregate")
-    assert ["pixel" in html_of(one) for one in mail.outbox] == [False, True, False]
+    assert ["/o/" in html_of(one) for one in mail.outbox] == [False, True, False]
     assert ["/l/" in one.body for one in mail.outbox] == [True, False, True]
 
 
