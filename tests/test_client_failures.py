@@ -13,6 +13,7 @@ import pytest
 
 from bell import Bell
 from little_bell import BellError, Client, Unreachable
+from little_bell.client.transport import Transport
 from scripted import Act, Scripted, answer, cut, drip, header_of, raw, scripted
 
 KEY = "lb_0123456789_a_key_that_nobody_may_see"
@@ -232,9 +233,7 @@ def test_an_endless_answer_ends(
     server: Callable[..., Scripted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bell = server(answer(200, b" " * 3_000_000), answer(200, b"{}", length=10**15))
-    monkeypatch.setattr(
-        Client.get.__globals__["Transport"].send, "__defaults__", (None, None, False, 1 << 20)
-    )
+    monkeypatch.setattr(Transport.send, "__defaults__", (None, None, False, 1 << 20))
     with Client(bell.url, "acme", timeout=1) as client:
         with pytest.raises(BellError, match="more than 1048576 bytes"):
             client.stats()

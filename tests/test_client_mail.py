@@ -8,7 +8,7 @@ import re
 import smtplib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message
@@ -22,7 +22,7 @@ import pytest
 from bell import Bell, fresh_tenant, serving
 from little_bell import Client, Unreachable
 from messages import Maker
-from scripted import Act, answer, cut, drip, raw, scripted
+from scripted import Act, answer, cut, drip, forward, raw, scripted
 
 HTML = '<p>Hello <a href="https://example.com/?a=1&amp;b=2">shop</a></p>'
 REPORT: dict[str, list[object]] = {"tracked": [], "skipped": [], "problems": []}
@@ -213,6 +213,44 @@ def test_a_message_that_does_not_want_it(client: Client, warnings: list[str]) ->
     assert (tracked.email_id, tracked.error, warnings) == (None, None, [])
     del message["X-Little-Bell"]
     assert tracked.message.as_bytes() == message.as_bytes()
+
+
+def test_an_answer_that_got_lost_registers_nothing_twice(client: Client, shared: Bell) -> None:
+    mail = newsletter(policy.SMTP).as_bytes()
+    lost, passed = forward(shared.port, deliver=False), forward(shared.port)
+    with scripted(lost, passed) as between, Client(between.url, client.tenant) as other:
+        tracked = other.track_bytes(mail)
+        assert (tracked.email_id, tracked.error) == (1, None)
+    with scripted(lost, lost, passed) as between, Client(between.url, client.tenant) as other:
+        assert other.rewrite(html=HTML).email_id == 2
+    assert client.stats()["figures"]["sent"] == 2
+
+
+def test_a_message_that_is_too_large(start_bell: Callable[..., Bell], warnings: list[str]) -> None:
+    bell = start_bell(MAX_MESSAGE_BYTES="100000")
+    message = newsletter()
+    message.add_attachment(b"x" * 3_000_000, "application", "octet-stream")
+    with Client(f"http://127.0.0.1:{bell.port}", "acme") as client:
+        tracked = client.track_message(message)
+        assert tracked.message is message
+        assert tracked.error is not None
+        assert tracked.error.status == 413
+        assert client.track_message(newsletter()).email_id == 1
+
+
+def test_8_threads(client: Client) -> None:
+    ids: list[int | None] = []
+    mail = newsletter(policy.SMTP).as_bytes()
+
+    def send() -> None:
+        ids.extend(client.track_bytes(mail).email_id for _ in range(15))
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert set(ids) == set(range(1, 121))
 
 
 def test_html_of_your_own(client: Client) -> None:

@@ -28,6 +28,8 @@ from little_bell.client.messages import STEERING
 SETTINGS = ("URL", "TENANT", "KEY", "BACKEND", "CAMPAIGN", "OPTIONS", "TIMEOUT")
 NEEDED = ("URL", "TENANT")
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
+YES = ("1", "true", "yes", "on")
+FLAGS = ("_too", "_urls")  # how the names of options end that are true or false
 MAX_SUBJECT, MAX_RECIPIENT = 998, 320  # the bell's own bounds
 
 log = logging.getLogger("little_bell")
@@ -171,9 +173,10 @@ def read_steering(value: str) -> dict[str, Any]:
     message = Message()
     message[STEERING] = " ".join(value.split())
     said = message.get_params([], STEERING)
-    flags = {"unsubscribe_too", "skip_visible_urls", "text_too", "signed_too"}
     return {
-        name.lower(): text == "1" if name.lower() in flags else text for name, text in said if name
+        name.lower(): text.lower() in YES if name.lower().endswith(FLAGS) else text
+        for name, text in said
+        if name
     }
 
 
