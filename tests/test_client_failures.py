@@ -286,6 +286,7 @@ def test_no_redirect_is_followed(server: Callable[..., Scripted]) -> None:
         bell = server(answer(status, b"", "text/html", f"Location: {other.url}/acme/emails"))
         with Client(bell.url, "acme", KEY) as client, pytest.raises(BellError) as caught:
             client.create()
+        assert "leads elsewhere" in str(caught.value)
         assert caught.value.status == status
         assert header_of(bell.requests[0], "Authorization") == f"Bearer {KEY}"
     assert other.requests == []
