@@ -253,6 +253,17 @@ def test_8_threads(client: Client) -> None:
     assert set(ids) == set(range(1, 121))
 
 
+def test_nothing_to_track(client: Client, warnings: list[str]) -> None:
+    message = EmailMessage()
+    message["To"] = "ada@example.com"
+    message.set_content("https://example.com/")
+    tracked = client.track_message(message)
+    assert (tracked.email_id, tracked.error, warnings) == (1, None, [])
+    assert tracked.message is message
+    mail = message.as_bytes()
+    assert client.track_bytes(mail).message == mail
+
+
 def test_html_of_your_own(client: Client) -> None:
     dry = client.rewrite(html=HTML, text="https://example.com/", dry_run=True)
     assert dry.email_id is None

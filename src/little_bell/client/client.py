@@ -43,9 +43,11 @@ class Client(Api):
             raise TypeError("track takes an EmailMessage or a Message; track_bytes takes bytes")
         query = _query_of_choices(choices)
         try:
-            tracked = self._track(messages.to_bytes(message), query)
-            if tracked.email_id is not None or tracked.report is not None:
-                sent = messages.with_bodies_of(tracked.message, message)
+            raw = messages.to_bytes(message)
+            tracked = self._track(raw, query)
+            if tracked.error is None:
+                same = tracked.message == raw
+                sent = message if same else messages.with_bodies_of(tracked.message, message)
                 return Tracked(sent, tracked.email_id, tracked.report)
             error = tracked.error
         except Exception as failure:  # mail goes out, whatever happens
