@@ -499,6 +499,14 @@ def test_large_bodies(bell: Bell, body: bytes, status: int) -> None:
     assert answer.status == status, answer.body[:300]
 
 
+def test_an_answer_that_is_larger_than_what_may_be_owed(start_bell: Callable[..., Bell]) -> None:
+    bell = start_bell(MAX_MESSAGE_BYTES=str(64 * MIB), SECRET_KEY=KEY, BASE_URL=BASE)
+    raw = message((b"x" * 510 + b"\r\n") * (100 * MIB // 1024))
+    made = send(bell, "acme", raw, "?pixel=none", Accept="application/json")
+    assert len(made.body) > 64 * MIB
+    assert base64.b64decode(made.json["message"]) == raw
+
+
 def test_a_message_that_is_too_large(start_bell: Callable[..., Bell]) -> None:
     bell = start_bell(MAX_MESSAGE_BYTES="65536")
     assert send(bell, "acme", message(b"x" * 65_536)).status == 413

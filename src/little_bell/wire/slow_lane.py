@@ -307,10 +307,11 @@ class SlowLane:
             self._bound()
 
     def _bound(self) -> None:
-        """Give up the clients that wait for longest, where too much waits to be taken."""
+        """Give up the clients that wait for longest, where too much waits to be taken; the last one
+        stays, however much it is."""
         waiting = sorted((one for one in self.exchanges if one.out), key=lambda one: one.since)
         owed = sum(len(one.out) for one in waiting)
-        while owed > OWED or len(waiting) > READERS:
+        while (owed > OWED and len(waiting) > 1) or len(waiting) > READERS:
             owed -= len(waiting[0].out)
             self._close(waiting.pop(0))
 
