@@ -47,11 +47,6 @@ class Exchange:
         self.since = now
         self.deadline = now + seconds  # monotonic
 
-    @property
-    def small(self) -> bool:
-        """Whether its body is there and takes no file."""
-        return self.whole and self.spooled <= IN_MEMORY
-
     def spool_body(self, folder: str, most: int) -> None:
         """Read the body of the request into a file without a name. Raises BadRequest (413)."""
         file = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=folder or ".")  # noqa: SIM115

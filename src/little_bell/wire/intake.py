@@ -101,11 +101,9 @@ class Intake:
         many the slowest, so that those that stall do not keep others out. Raises Refused (503).
         """
         self.bound(exchanges)
-        if sum(one.body is not None and not one.small for one in exchanges) < UPLOADS:
-            return None
         uploads = [one for one in exchanges if one.body and not (one.whole or one.answered)]
-        if not uploads:
-            raise Refused(503, "too many batches are under way", retry_after=5)
+        if len(uploads) < UPLOADS:
+            return None
         return min(uploads, key=lambda one: one.deadline)
 
     def bound(self, exchanges: Collection[Exchange]) -> None:
