@@ -147,10 +147,8 @@ class FastLane:
         route = (methods or {}).get(request.method)
         if route is None or route.lane is not EITHER:
             return False
-        if length > min(MAX_BODY, self.config.max_body_bytes):
+        if route.name == "create_message" or length > min(MAX_BODY, self.config.max_body_bytes):
             return True
-        if route.name == "create_message":
-            return length < 0
         from little_bell.api.emails import is_ndjson
 
         return is_ndjson(request.headers.get(b"content-type", b""))

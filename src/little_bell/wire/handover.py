@@ -65,19 +65,25 @@ class SlowLane:
         self.exports = 0
         self.starts = 0
         self.last_used = 0.0  # monotonic
+        self.crowded = False  # the last message found no room in the channel
         self.leaving: list[int] = []  # processes that were let go and have not ended yet
         self.arrivals: list[Arrival] = []
         self.wishes: list[Wish] = []
         self.untold: list[bytes] = []  # outcomes that the channel had no room for
 
     def hand_over(self, client: socket.socket, message: bytes, now: float) -> bool:
-        """Give a client's socket away; the caller closes its own. False where it was not taken."""
+        """Give a client's socket away; the caller closes its own. False where it was not taken;
+        `crowded` says whether it may be in a moment."""
+        self.crowded = False
         if len(message) > MAX_MESSAGE or self.in_flight >= IN_FLIGHT:
             return False
         try:
             if self.channel is None:
                 self.channel = self._start()
             socket.send_fds(self.channel, [message], [client.fileno()])
+        except BlockingIOError:  # it holds a megabyte or two
+            self.crowded = True
+            return False
         except OSError:  # it takes no more, or no descriptor or process can be had
             return False
         self.in_flight += 1

@@ -5,9 +5,15 @@ import socket
 from selectors import EVENT_READ, BaseSelector
 from time import monotonic
 
+from little_bell.wire.connection import Connection
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane
 from little_bell.wire.reviewer import Reviewer
+
+WAITING = 256  # requests for which the channel had no room
+PATIENCE = 5.0  # seconds that one waits for it
+WAITING_BYTES = 8 << 20  # of these
+SOON = 0.002  # seconds between two tries
 
 
 class Passage:
@@ -17,16 +23,51 @@ class Passage:
         self.slow = slow
         self.reviewer = Reviewer(slow.environment, lane.recorder.writer, lane.log, monotonic())
         self.lane = lane
+        self.waiting: dict[Connection, float] = {}  # since when: monotonic
         self.selector = selector
         self.watched: socket.socket | None = None  # the channel that the loop listens to
 
-    def give(self, client: socket.socket, message: bytes, now: float) -> bool:
-        """Give a client's socket away with its request; False where it cannot be taken now."""
-        if self.lane.recorder.must_reopen:
-            return False
-        taken = self.slow.hand_over(client, message, now)
+    def give(self, connection: Connection, now: float) -> bool | None:
+        """Give a client's socket away with its request; False where it cannot be taken now, None
+        where it waits: then it is to be tried again in the next turn."""
+        if self.lane.recorder.must_reopen or connection.hand_over is None:
+            return self._give_up(connection)
+        if connection not in self.waiting and self.waiting:
+            return self._wait(connection, now)  # behind the others
+        _, message = connection.hand_over
+        if self.slow.hand_over(connection.socket, message, now):
+            self._watch()
+            return True
         self._watch()
-        return taken
+        if self.slow.crowded and now <= self.waiting.get(connection, now) + PATIENCE:
+            return self._wait(connection, now)
+        return self._give_up(connection)
+
+    def _wait(self, connection: Connection, now: float) -> bool | None:
+        """Let it wait, with nothing read from it, if there is room."""
+        if connection not in self.waiting:
+            messages = [one.hand_over[1] for one in self.waiting if one.hand_over is not None]
+            if len(messages) >= WAITING or sum(map(len, messages)) > WAITING_BYTES:
+                return False
+            self.selector.unregister(connection.socket)
+            connection.deadline = now + 2 * PATIENCE
+            self.waiting[connection] = now
+        return None
+
+    def _give_up(self, connection: Connection) -> bool:
+        if self.waiting.pop(connection, None) is not None:
+            self.selector.register(connection.socket, EVENT_READ, connection)
+        return False
+
+    def forget(self, connection: Connection) -> None:
+        """It is closed."""
+        if self.waiting.pop(connection, None) is None:
+            self.selector.unregister(connection.socket)
+
+    def patience(self, now: float) -> float:
+        """Seconds that a turn may wait for something to happen."""
+        others = min(self.lane.purger.wait(now), self.lane.bulk.erasures.patience)
+        return min(SOON, others) if self.waiting else others
 
     def hear(self) -> None:
         """Count what was answered, and take batches over."""

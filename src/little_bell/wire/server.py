@@ -18,7 +18,7 @@ from little_bell.ops.logs import INFO, WARN
 from little_bell.wire.connection import Connection
 from little_bell.wire.fast_lane import FastLane
 from little_bell.wire.handover import SlowLane
-from little_bell.wire.http import CONTINUE, BadRequest, Reader, Request
+from little_bell.wire.http import CONTINUE, BadRequest, Reader
 from little_bell.wire.listener import packed
 from little_bell.wire.passage import Passage
 from little_bell.wire.room import Room, most_connections
@@ -92,9 +92,7 @@ class Server:
         while not self.stop_at:
             try:
                 busy = self.more or self.unswept or self.lane.bulk.job(monotonic()) is not None
-                lane, now = self.lane, monotonic()
-                patience = min(lane.purger.wait(now), lane.bulk.erasures.patience)
-                self.turn(0.0 if busy else patience)
+                self.turn(0.0 if busy else self.passage.patience(monotonic()))
             except Exception as error:  # the outermost edge: a fault must not end the bell
                 self._failed(error)
         self._stop()
@@ -127,6 +125,10 @@ class Server:
                 # One whose answers wait for the kernel goes on once these are sent.
                 if connection in self.connections and not (connection.unsent or connection.closing):
                     self._take(connection)
+        for connection in list(self.passage.waiting):
+            self._give_away(connection)
+            if connection in self.passage.waiting:  # no room yet
+                break
         self.enough = started + TAKING
         # The rest is ready again at once, but in the same order: begin elsewhere in each turn.
         self.rotation += ROTATION
@@ -232,7 +234,7 @@ class Server:
     def _drop(self, connection: Connection) -> None:
         if connection in self.connections:
             self.connections.discard(connection)
-            self.selector.unregister(connection.socket)
+            self.passage.forget(connection)
             connection.socket.close()
             connection.reader.close()
             self.room.leave(connection)
@@ -353,8 +355,7 @@ class Server:
                 if connection.reader.buffer and not connection.closing:
                     self.more.append(connection)
         if connection.hand_over is not None:
-            (request, message), connection.hand_over = connection.hand_over, None
-            self._give_away(connection, request, message)
+            self._give_away(connection)
         elif connection.lingering:
             # Unread bytes would make close() reset the connection and lose the answer.
             connection.deadline = self.now + LINGER
@@ -365,12 +366,14 @@ class Server:
         elif connection.closing:
             self._drop(connection)
 
-    def _give_away(self, connection: Connection, request: Request, message: bytes) -> None:
-        if self.passage.give(connection.socket, message, self.now):
+    def _give_away(self, connection: Connection) -> None:
+        if taken := self.passage.give(connection, self.now):
             self._drop(connection)
-            return
-        connection.refuse(self.lane.not_taken(request))
-        self._answer(connection)
+        elif taken is False and connection.hand_over is not None:
+            request, _ = connection.hand_over
+            connection.hand_over = None
+            connection.refuse(self.lane.not_taken(request))
+            self._answer(connection)
 
     # The end
 
