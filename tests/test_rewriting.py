@@ -256,6 +256,8 @@ def test_a_message_in_json(bell: Bell) -> None:
         ((b"To: undisclosed-recipients:;",), "", None, None),
         ((b"To: \xff\xfe@x",), "", None, None),
         ((b"To: Ada",), "", None, None),
+        ((b"To: " + b"(" * 3900,), "", None, None),
+        ((b"To: " + b"a@b.example:" * 300,), "", None, None),
         ((b"To: " + b"a" * 400 + b"@b.example",), "", None, None),
         ((b"To: a@b.example", b"Cc: c@d.example"), "", "a@b.example", None),
         ((b"To: a@b.example",), "?recipient=x%40y.example&campaign=c", "x@y.example", "c"),

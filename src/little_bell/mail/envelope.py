@@ -25,7 +25,7 @@ def recipient_of(raw: bytes) -> str | None:
     try:
         texts = [value.encode("latin-1").decode("utf-8") for value in found]
         addresses = [address for _, address in getaddresses(texts) if address]
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, RecursionError):  # comments within comments
         return None
     if len(addresses) != 1 or not all(addresses[0].partition("@")):
         return None
