@@ -83,8 +83,11 @@ def test_the_server_stops_beside_those_that_wait(bell: Bell) -> None:
         for line in lines:
             line.send(REQUEST)
         time.sleep(0.5)
+        assert bell.process is not None
+        bell.process.terminate()
+        time.sleep(0.5)  # idle connections go meanwhile
         os.kill(pid, signal.SIGCONT)
-        assert bell.stop() == 0
+        assert bell.process.wait(15) == 0
         assert {line.answer().status for line in lines} <= {201, 503}
     finally:
         for line in lines:

@@ -42,7 +42,7 @@ class Connection:
         self.out: list[bytes | Later] = []  # answers of this tick
         self.unsent = b""  # what the kernel did not take yet
         self.writing = False  # the loop waits until the kernel takes more
-        # A request for the slow lane, once all is sent, and what came of it as bytes.
+        # A request for the slow lane, once all is sent and there is room for it, as bytes too.
         self.hand_over: tuple[Request, bytes] | None = None
         self.closing = False  # no further request is read
         self.lingering = False  # all is sent; what still comes is thrown away
@@ -53,8 +53,10 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """Nothing of a request has come, nothing is to be sent."""
-        return not (self.reader.reading or self.unsent or self.out or self.reader.buffer)
+        """Nothing of a request has come, nothing is to be sent or handed over."""
+        reader = self.reader
+        busy = reader.reading or self.unsent or self.out or reader.buffer
+        return not busy and self.hand_over is None
 
     def refuse(self, answer: bytes) -> None:
         """Answer what is not read to its end, and close once the client stops sending."""
