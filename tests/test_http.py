@@ -336,7 +336,7 @@ def test_expect_100_continue_of_a_body_in_chunks(bell: Bell) -> None:
 def test_expect_100_continue_of_too_large_a_body(bell: Bell) -> None:
     with Line(bell.port) as line:
         head = "POST /acme/emails HTTP/1.1\r\nHost: bell\r\nExpect: 100-continue\r\n"
-        line.send(f"{head}Content-Length: 9000000\r\n\r\n".encode())
+        line.send(f"{head}Content-Length: 34000000\r\n\r\n".encode())
         assert line.answer().status == 413
         assert line.closed
 
