@@ -761,7 +761,7 @@ def test_as_large_a_head_as_is_taken_is_taken_by_both_lanes(bell: Bell, target: 
 
 def test_too_large_a_body_is_refused_before_it_comes(bell: Bell) -> None:
     with Line(bell.port) as line:
-        line.send(post("Content-Length: 9000000", body=""))
+        line.send(post("Content-Length: 34000000", body=""))
         answer = line.answer()
         assert answer.status == 413
         assert answer.headers["content-type"] == "application/problem+json"

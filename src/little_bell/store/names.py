@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from little_bell.store.reader import Reader
-from little_bell.store.tenants import Policy, read_hosts
+from little_bell.store.tenants import NO_POLICY, Policy, read_hosts
 
 NEWEST = (1 << 63) - 1  # a number beyond all that are handed out
 OTHER = "(other)"  # links and user agents beyond a tenant's share
@@ -43,13 +43,13 @@ def tenant_id(reader: Reader, name: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def policy_of(reader: Reader, name: str) -> tuple[int, Policy] | None:
-    """A tenant's number and what it set for itself, or None for one that is not there."""
-    row = reader.row("policy", name)
+def policy_of(reader: Reader, tenant: int) -> Policy:
+    """What a tenant set for itself; nothing where there is none of this number."""
+    row = reader.row("policy", tenant)
     if row is None:
-        return None
-    tenant, consent, addresses, gpc, retention, hosts = row
-    return int(tenant), Policy(consent, addresses, gpc, retention, read_hosts(hosts))
+        return NO_POLICY
+    consent, addresses, gpc, retention, hosts = row
+    return Policy(consent, addresses, gpc, retention, read_hosts(hosts))
 
 
 def campaign_id(reader: Reader, tenant: int, name: str) -> int | None:

@@ -149,7 +149,9 @@ class Intake:
         exchange.body.seek(came)
         if begin.strip() or len(begin) == BEGIN or exchange.whole:
             exchange.form = LIST if begin.lstrip()[:1] == b"[" else OBJECT
-            most = self._longest_list if exchange.form is LIST else self._longest_object
+            most = self.config.max_body_bytes
+            if begin.lstrip()[:1] in (b"[", b"{"):
+                most = self._longest_list if exchange.form is LIST else self._longest_object
             if int(headers[b"content-length"]) > most:
                 raise Refused(413, f"the body is larger than {most} bytes")
 

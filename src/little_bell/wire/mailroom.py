@@ -16,9 +16,8 @@ from little_bell.mail.options import NAMES, read_flag, read_options, read_words
 from little_bell.mail.report import Options, Report
 from little_bell.mail.rewriting import Recipe, rewrite_mail, rewrite_parts
 from little_bell.mail.steering import read_steering, without_steering
-from little_bell.store.names import policy_of
+from little_bell.store.names import policy_of, tenant_id
 from little_bell.store.reader import Reader
-from little_bell.store.tenants import NO_POLICY
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.links import query_value
 from little_bell.tracking.privacy import CONSENTS, FULL, NONE, trimmed
@@ -167,7 +166,8 @@ class Mailroom:
 
     def _rules(self, email: NewEmail) -> tuple[tuple[str, ...] | None, str | None]:
         with self.reader() as reader:
-            tenant, own = policy_of(reader, email.tenant) or (0, NO_POLICY)
+            tenant = tenant_id(reader, email.tenant) or 0  # perhaps there is none yet
+            own = policy_of(reader, tenant)
             out = email.recipient is not None and opted_out(reader, tenant, email.recipient)
         consent = self.policies.effective(own).consent or FULL
         if max(consent, email.consent) == NONE:

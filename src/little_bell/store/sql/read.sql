@@ -3,8 +3,8 @@
 SELECT tenant FROM tenants WHERE name = ?;
 
 -- name: policy
--- A tenant's number and its own settings.
-SELECT tenant, consent, addresses, gpc, retention_days, hosts FROM tenants WHERE name = ?;
+-- What a tenant set for itself.
+SELECT consent, addresses, gpc, retention_days, hosts FROM tenants WHERE tenant = ?;
 
 -- name: campaign_id
 -- A campaign's number.
