@@ -30,8 +30,10 @@ CHECKPOINT_PAGES = 24  # a checkpoint every few commits, so that cuts hit the mi
 def weaken(synchronous: str) -> None:
     """Let the server promise what it does not keep."""
 
-    def weak_writer(path: str, vfs: str | None = None, alone: bool = False) -> apsw.Connection:
-        connection = open_writer(path, vfs, alone)
+    def weak_writer(
+        path: str, vfs: str | None = None, alone: bool = False, patience: int = 0
+    ) -> apsw.Connection:
+        connection = open_writer(path, vfs, alone, patience)
         connection.pragma("synchronous", synchronous)
         return connection
 

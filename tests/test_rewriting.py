@@ -261,6 +261,7 @@ def test_a_message_in_json(bell: Bell) -> None:
         ((b"To: " + b"a" * 400 + b"@b.example",), "", None, None),
         ((b"To: a@b.example", b"Cc: c@d.example"), "", "a@b.example", None),
         ((b"To: a@b.example",), "?recipient=x%40y.example&campaign=c", "x@y.example", "c"),
+        ((b"To: a@b.example",), "?recipient=", None, None),  # several get it
         ((b"X-Little-Bell: campaign=own",), "?campaign=c", None, "own"),
         ((b"X-Little-Bell: campaign=" + b"x" * 129,), "?campaign=c", None, "c"),
     ],

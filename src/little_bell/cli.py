@@ -38,7 +38,7 @@ class Command(NamedTuple):
     argument: str  # what stands behind it, in brackets what may be missing; nothing where none does
     help: str
     run: Callable[[Config, dict[str, str], str], int]
-    options: tuple[str, ...] = ()  # beside the settings
+    options: tuple[str, ...] = ()  # beside the settings: `--name VALUE   what`, or `--flag   what`
 
 
 def usage() -> str:
@@ -265,6 +265,15 @@ def purge(config: Config, values: dict[str, str], _argument: str) -> int:
     return 0
 
 
+def relay(config: Config, values: dict[str, str], _argument: str) -> int:
+    """Relay mail by SMTP until SIGTERM."""
+    from little_bell.relay.service import run
+    from little_bell.relay.settings import read_settings
+
+    run(config, read_settings(values, f"http://127.0.0.1:{config.port}", config.max_message_bytes))
+    return 0
+
+
 def rewrite(config: Config, values: dict[str, str], _argument: str) -> int:
     """Track an email on its way from stdin to stdout."""
     from little_bell.rewrite import rewrite as run
@@ -283,6 +292,22 @@ def existing(config: Config) -> str:
 
 COMMANDS = (
     Command("serve", "", "start the server (what happens without a command)", serve),
+    Command(
+        "relay",
+        "",
+        "take mail by SMTP, track it, send it on; a process of its own",
+        relay,
+        (
+            "--upstream URL       smtp://user:password@host:587, or smtps://...; or RELAY_UPSTREAM",
+            "--tls WHEN           towards the upstream: none, starttls, required",
+            "--listen HOST:PORT   127.0.0.1:2525 if not said",
+            "--bell URL           http://127.0.0.1:PORT if not said",
+            "--per-recipient      one recipient a message, so that each has its own email",
+            "--tls-cert FILE      what STARTTLS shows to clients",
+            "--tls-key FILE       its key",
+            "--max-size BYTES     of a message",
+        ),
+    ),
     Command("status", "", "say how the server on this database is", status),
     Command("check", "", "is the file whole, do figures say what the log says", check),
     Command("rebuild", "", "bring figures to what the log says; opens go on", rebuild),
@@ -378,7 +403,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return command.run(Config(values), values, argument)
     except StartError as error:
-        what = "cannot start: " if command.name == "serve" else ""
+        what = "cannot start: " if command.name in ("serve", "relay") else ""
         sys.stderr.write(f"little-bell: {what}{error}\n")
         let_through(command)
         return CANNOT_START

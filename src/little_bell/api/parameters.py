@@ -13,7 +13,8 @@ MAX_NUMBER = 18  # digits
 class Parameters(dict[str, str]):
     """The parameters of a query by name. Everything raises Refused (400) that names one."""
 
-    def __init__(self, query: bytes, known: Sequence[str]) -> None:
+    def __init__(self, query: bytes, known: Sequence[str], blank: Sequence[str] = ()) -> None:
+        """Those of `blank` may be empty."""
         super().__init__()
         for pair in query.split(b"&"):
             if not pair:
@@ -27,7 +28,7 @@ class Parameters(dict[str, str]):
             if name in self:
                 raise Refused(400, f"{name} is given twice", name)
             self[name] = decode(value, name, name)
-            if not self[name]:
+            if not self[name] and name not in blank:
                 raise Refused(400, f"{name} is empty", name)
 
     def number(self, name: str, low: int, high: int) -> int | None:

@@ -21,6 +21,14 @@ class KeyLine(NamedTuple):
     revoked_at: int | None
 
 
+class KeyHash(NamedTuple):
+    """What is needed to try a key."""
+
+    role: int
+    hash: bytes  # SHA-256
+    revoked_at: int | None
+
+
 class Campaign(NamedTuple):
     """A campaign of a tenant."""
 
@@ -92,6 +100,11 @@ def has_keys(reader: Reader, tenant: int) -> bool:
 def keys(reader: Reader, name: str | None) -> list[KeyLine]:
     """Keys of the tenant of this name, or of all, revoked ones too."""
     return [KeyLine(*row) for row in reader.rows("unscoped_keys", name)]
+
+
+def key_hashes(reader: Reader, name: str) -> list[KeyHash]:
+    """Hashes of the keys of the tenant of this name, revoked ones too; none where it is open."""
+    return [KeyHash(*row) for row in reader.rows("key_hashes", name)]
 
 
 def unscoped_open_tenants(reader: Reader) -> list[str]:

@@ -99,7 +99,7 @@ def parse_message(tenant: str, raw: bytes, query: bytes) -> Message:
     Raises Refused (400) for what the query says; what is wrong in the message is a problem."""
     if not raw.strip():
         raise Refused(400, "the body holds no message")
-    parameters = Parameters(query, PARAMETERS)
+    parameters = Parameters(query, PARAMETERS, ("recipient",))
     options = read_words(parameters)
     texts = {
         name: clean(parameters[name], name, MAX_TEXT[name])
@@ -122,10 +122,12 @@ def parse_message(tenant: str, raw: bytes, query: bytes) -> Message:
                 raise Refused(400, f"unknown is {name[:64]}={word[:64]}; known are {known}")
         except Refused as refused:
             problems.append(f"X-Little-Bell: {refused.detail}")
+    said = texts.get("recipient")  # empty: nobody, where several get the message
+    recipient = _address(raw) if said is None else trimmed(said) or None
     email = NewEmail(
         tenant,
         _fitting(subject_of(raw), "subject"),
-        trimmed(texts.get("recipient") or "") or _address(raw),
+        recipient,
         texts.get("campaign") or None,
         None,
         consent=FULL if consent is None else CONSENTS.index(consent),
