@@ -162,6 +162,29 @@ def test_it_starts_again_after_a_kill(bell: Bell) -> None:
     assert run(bell.folder, "status").returncode == 0
 
 
+def test_readers_do_not_keep_it_from_starting(bell: Bell) -> None:
+    """After a kill the first to open the file reads the log anew, and others have to wait."""
+    bell.create()
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            list(read_rows(bell.database, "SELECT * FROM tenants"))
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        for number in range(15):
+            bell.kill()
+            bell.start()
+            assert bell.create() == number + 2
+    finally:
+        over.set()
+        for reader in readers:
+            reader.join()
+
+
 def test_it_starts_and_stops_many_times(bell: Bell) -> None:
     for n in range(1, 5):
         assert bell.create() == n

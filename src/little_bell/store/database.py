@@ -38,10 +38,13 @@ def store_error(error: Exception) -> StoreError:
     return StoreError(f"database: {error}", reopen=True)
 
 
-def open_writer(path: str, vfs: str | None = None, alone: bool = False) -> apsw.Connection:
+def open_writer(
+    path: str, vfs: str | None = None, alone: bool = False, patience: int = 0
+) -> apsw.Connection:
     """The one connection that writes: WAL, every commit synced, no checkpoint on its own.
 
-    `alone`: no other connection may be open, and the WAL is read afresh. Raises apsw errors.
+    `alone`: no other connection may be open, and the WAL is read afresh. `patience`: milliseconds
+    to wait for others, here and later. Raises apsw errors.
     """
     version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
     if version < OLDEST_SQLITE:
@@ -53,6 +56,7 @@ def open_writer(path: str, vfs: str | None = None, alone: bool = False) -> apsw.
     # Each execution moves the driver's cache on by one: it has to hold those of a whole tick, else
     # most statements are compiled anew in each (measured: 5 % of the time).
     connection = apsw.Connection(path, flags, vfs, statementcachesize=256)
+    connection.set_busy_timeout(patience)
     if alone:  # before the first access: the index of the WAL is kept in this process
         connection.pragma("locking_mode", "exclusive")
     check_owner(connection)

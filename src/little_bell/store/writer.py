@@ -26,6 +26,8 @@ ERASURE = load("erasure.sql")
 DRIVER_ERRORS = (apsw.Error, TypeError, ValueError, OverflowError)
 
 WAL_PIECE = 1 << 16  # bytes
+# Milliseconds at a start: after a crash the first to open reads the WAL anew, and others wait.
+PATIENCE = 5000
 
 MODES = {
     "passive": apsw.SQLITE_CHECKPOINT_PASSIVE,
@@ -64,14 +66,15 @@ class Writer:
         self.wal_begun = 0  # times it began anew by itself, once all of it had been moved
         self.attempt: Attempt | None = None
         try:
-            self._connect()
+            self._connect(PATIENCE)
             migrate(self.connection)
             self._read_tenants()
+            self.connection.set_busy_timeout(0)
         except apsw.Error as error:
             raise store_error(error) from error
 
-    def _connect(self) -> None:
-        self.connection = open_writer(self.path, self.vfs)
+    def _connect(self, patience: int = 0) -> None:
+        self.connection = open_writer(self.path, self.vfs, patience=patience)
         self.connection.set_wal_hook(self._on_commit)
         self.cursor = self.connection.cursor()
 
