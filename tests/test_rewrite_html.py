@@ -306,6 +306,7 @@ def test_rule_04_the_target_is_the_canonical_form_of_what_was_meant(
         ("https://", UNREADABLE),
         ("https://a b/", UNREADABLE),
         ("https://shop.example:99999/", UNREADABLE),
+        ("https://*.example/", UNREADABLE),
         ("https://me:secret@shop.example/", CREDENTIALS),
         ("https://shop.example@evil.example/", CREDENTIALS),
     ],

@@ -1,6 +1,7 @@
 """Messages: only what is tracked changes, in its own charset and encoding; rules 13 to 17"""
 
 import base64
+import encodings
 import quopri
 import random
 import statistics
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from little_bell.mail import mime
+from little_bell.mail import lines, mime
 from little_bell.mail.content import read_content
+from little_bell.mail.envelope import subject_of
 from little_bell.mail.html import rewrite_html
 from little_bell.mail.mime import rewrite_message
 from little_bell.mail.part import DEEPEST, MOST_PARTS
@@ -281,6 +283,9 @@ MEGABYTES = {
     "blanks, quoted": b"Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n"
     + b" " * 10_000_000
     + b"x",
+    "lines of blanks, quoted": b"Content-Type: text/html\n"
+    + b"Content-Transfer-Encoding: quoted-printable\n\n<p>"
+    + b" \n" * 500_000,
     "soft breaks": b"Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n"
     + b"=\n" * 5_000_000,
     "blanks, base64": b"Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n"
@@ -303,6 +308,24 @@ def test_ten_megabytes_end(name: str) -> None:
     assert check_it_survives(raw)[0].startswith(raw.partition(b"\n\n")[0])
     assert without_steering(raw) is raw
     assert read_steering(raw) == {}
+
+
+@pytest.mark.parametrize("encoding", ["7bit", "quoted-printable", "base64"])
+@pytest.mark.parametrize("line", ["\n", " \n"])
+def test_more_lines_than_anybody_sends_take_no_memory(encoding: str, line: str) -> None:
+    html = (LINK + line * (lines.MOST + 1)).encode()
+    if encoding == "base64":
+        html = base64.b64encode(html)
+    elif encoding == "quoted-printable":
+        html = html.replace(b"=", b"=3D")
+    head = f"Content-Type: text/html; charset=hz\nContent-Transfer-Encoding: {encoding}\n\n"
+    raw = b"MIME-Version: 1.0\n" + head.encode() + html
+    new, report = rewrite_message(raw, ADDRESSES, AS_IS)
+    if encoding == "base64":  # its lines need not be told apart
+        assert report.problems == []
+    else:
+        assert new is raw
+        assert report.problems == ["the message: it has more than 1,000,000 lines"]
 
 
 @pytest.mark.parametrize(
@@ -435,6 +458,14 @@ def test_rule_14_lines_that_stay_keep_their_quoted_bytes() -> None:
     assert quopri.decodestring(middle).decode() == TRACKED
 
 
+def test_rule_14_a_line_of_blanks_is_a_line_of_its_own() -> None:
+    """Also behind a soft break that has blanks behind it, and an empty line."""
+    link = LINK.replace("=", "=3D")
+    odd = "soft= \r\n\r\n \r\n=41\r\n"
+    raw = html_message(f"{odd}{link}\r\n", "Content-Transfer-Encoding: quoted-printable")
+    assert rewritten(raw).startswith(raw.partition(link.encode())[0])
+
+
 def test_rule_14_line_ends_that_are_encoded_stay_data() -> None:
     html = f"<p>1</p>\r\n{LINK}\r\n<p>2</p>\n"
     coded = html.replace("=", "=3D").replace("\r", "=0D").replace("\n", "=0A")
@@ -477,6 +508,33 @@ def test_rule_14_a_charset_that_can_write_in_two_ways_keeps_its_bytes() -> None:
 def test_rule_14_utf8_that_is_said_to_be_ascii() -> None:
     raw = message("Content-Type: text/html; charset=us-ascii", "", f"Grüße {LINK}")
     assert rewritten(raw) == raw.replace(LINK.encode(), TRACKED.encode())
+
+
+def test_rule_14_charsets_by_any_of_their_names() -> None:
+    for name in (
+        "UTF-8",
+        "utf8",
+        "Latin9",
+        "iso-8859-8-i",
+        "x-sjis",
+        "KOI8-U",
+        "cp874",
+        "macintosh",
+    ):
+        raw = message("MIME-Version: 1.0", f"Content-Type: text/html; charset={name}", "", LINK)
+        assert rewritten(raw) == raw.replace(LINK.encode(), TRACKED.encode()), name
+
+
+def test_names_of_charsets_that_nobody_knows_are_not_kept() -> None:
+    """Python keeps each name that it was ever asked for."""
+    for number in range(100):
+        name = f"x-unknown-{number}"
+        field = f"Content-Type: text/html; charset={name}"
+        left_alone(message("MIME-Version: 1.0", field, "", LINK))
+        left_alone(message("MIME-Version: 1.0", f"{field}{'-' * number}utf-8", "", LINK))
+        words = f"=?{name}?q?a?="
+        assert subject_of(message(f"Subject: {words}", "", "")) == words
+    assert not any("unknown" in name for name in encodings._cache)
 
 
 def test_rule_14_parameters_in_sections_and_comments() -> None:

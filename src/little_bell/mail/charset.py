@@ -1,6 +1,8 @@
 """Charsets: from bytes to text and back, with the same bytes for what did not change."""
 
 import codecs
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 
 from little_bell.mail import lines
 
@@ -15,6 +17,13 @@ _ALIASES = {
     "unknown-8bit": "us-ascii",
 }
 
+# Those of Python's modules that have no other name.
+_ALONE = (
+    *("cp720", "cp737", "cp856", "cp874", "cp875", "cp1006", "koi8_t", "koi8_u", "utf_8_sig"),
+    *("mac_arabic", "mac_croatian", "mac_farsi", "mac_romanian"),
+)
+_KNOWN = frozenset((*aliases, *aliases.values(), *_ALONE))
+
 # Where a text does not keep to the charset that it names, it is nearly always in this one, which
 # has the other in it (https://encoding.spec.whatwg.org/ reads the names so).
 _WIDER = {
@@ -27,15 +36,28 @@ _WIDER = {
 }
 
 
+def codec_of(charset: str) -> str:
+    """The name of the codec of a charset. Raises LookupError.
+
+    Python keeps every name that it was ever asked for, hence it is asked for few.
+    """
+    name = charset.strip().lower()
+    known = normalize_encoding(_ALIASES.get(name, name))
+    if known not in _KNOWN:
+        raise LookupError(name)
+    codec = codecs.lookup(known).name.replace("-", "_")
+    if codec in _UNFIT:
+        raise LookupError(name)
+    return codec
+
+
 def decode(data: bytes, charset: str) -> tuple[str, str]:
     """The text, and the name of the codec that read it. Raises ValueError with a sentence."""
     name = charset.strip().lower()
     if len(name) > 40 or not name.isascii() or "\0" in name:
         raise ValueError("its charset is not known")
     try:
-        codec = codecs.lookup(_ALIASES.get(name, name)).name.replace("-", "_")
-        if codec in _UNFIT:
-            raise LookupError
+        codec = codec_of(name)
         try:
             return data.decode(codec), codec
         except UnicodeDecodeError:

@@ -5,6 +5,8 @@ from email.errors import HeaderParseError
 from email.header import decode_header
 from typing import NamedTuple
 
+from little_bell.mail.charset import codec_of
+
 MOST_BYTES = 1 << 20
 MOST_FIELDS = 10_000
 
@@ -80,7 +82,7 @@ def decode_words(value: str) -> str:
         return text
     try:
         return "".join(
-            word if isinstance(word, str) else word.decode(charset or "us-ascii")
+            word if isinstance(word, str) else word.decode(codec_of(charset or "us-ascii"))
             for word, charset in decode_header(text)
         )
     except (HeaderParseError, LookupError, ValueError):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import AnyStr
 
+MOST = 1_000_000  # lines, each of which takes some 300 bytes of memory
 LONGEST = 998  # octets without the line end (RFC 5322, 2.1.1)
 
 _TEXT = re.compile(r"[^\n]*\n|[^\n]+")
@@ -12,13 +13,22 @@ _BYTES = re.compile(rb"[^\n]*\n|[^\n]+")
 _LINK = re.compile(r"""[ \t](?:href|src)[ \t]*=[ \t]*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.I)
 
 
+def check(text: str | bytes) -> None:
+    """Raise ValueError with a sentence where there are more lines than anybody sends."""
+    count = text.count("\n") if isinstance(text, str) else text.count(b"\n")
+    if count > MOST:
+        raise ValueError(f"it has more than {MOST:,} lines")
+
+
 def of_text(text: str) -> list[str]:
-    """The lines, each with its LF."""
+    """The lines, each with its LF. Raises ValueError."""
+    check(text)
     return _TEXT.findall(text)
 
 
 def of_bytes(data: bytes) -> list[bytes]:
-    """The lines, each with its LF."""
+    """The lines, each with its LF. Raises ValueError."""
+    check(data)
     return _BYTES.findall(data)
 
 

@@ -28,7 +28,7 @@ REASONS = {
     EMPTY: "The link has no address.",
     RELATIVE: "The address has no scheme of its own: a fragment, a path or //host.",
     NOT_HTTP: "The address has another scheme than http and https: mailto, tel, an app's.",
-    UNREADABLE: "Browsers cannot read the address either.",
+    UNREADABLE: "Browsers cannot read the address, or do not agree on its host.",
     CREDENTIALS: "The address holds a user name or a password, or looks as if it did.",
     TOO_LONG: "The address is longer than a tracked link may be.",
     TEMPLATE: "The address holds a token that something else is still to fill in.",

@@ -146,10 +146,12 @@ def _why(url: str) -> str:
     import ada_url
 
     try:
-        parsed = ada_url.parse_url(url, ("username", "password"))
+        parsed = ada_url.parse_url(url, ("href", "username", "password"))
     except ValueError:
         return UNREADABLE
-    return CREDENTIALS if parsed["username"] or parsed["password"] else TOO_LONG
+    if parsed["username"] or parsed["password"]:
+        return CREDENTIALS
+    return TOO_LONG if len(parsed["href"]) > MAX_URL else UNREADABLE  # for its host
 
 
 def _canonical_or_same(url: str) -> str:

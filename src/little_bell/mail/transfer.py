@@ -80,7 +80,7 @@ def _quoted_lines(body: bytes) -> list[tuple[bytes, bytes]]:
     ends = [match.end() for match in _HARD_END.finditer(body)]
     for end in (*ends, len(body)):
         if blanks and end < len(body):
-            line = body[body.rfind(b"\n", start, end - 1) + 1 : end]
+            line = body[max(start, body.rfind(b"\n", start, end - 1) + 1) : end]
             if line.rstrip(_SPACE).endswith(b"="):
                 continue
         if end > start:
@@ -104,6 +104,7 @@ def _quote_again(data: bytes, was: bytes, line_end: bytes) -> bytes:
     if _CODED_END.search(was):
         # Line ends are data here, so they do not tell where a line of the body ends.
         return _quoted(data, line_end)
+    lines.check(was)
     known = _quoted_lines(was)
     if known and not known[-1][0]:  # it goes with the line before
         *known, (_, rest) = known
