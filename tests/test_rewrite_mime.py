@@ -7,6 +7,7 @@ import random
 import statistics
 import time
 from email import message_from_bytes, policy
+from html import unescape
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ from little_bell.mail.report import (
     ENCRYPTED,
     NOWHERE,
     OTHER_TYPE,
+    QUERY,
     REASONS,
     SIGNED,
     UNDECODABLE,
@@ -34,6 +36,7 @@ from little_bell.mail.report import (
 )
 from little_bell.mail.steering import read_steering, without_steering
 from little_bell.mail.text import rewrite_text
+from little_bell.tracking.links import canonical
 from messages import Maker, Spot
 
 HOST = "https://t.example/"
@@ -535,6 +538,25 @@ def test_names_of_charsets_that_nobody_knows_are_not_kept() -> None:
         words = f"=?{name}?q?a?="
         assert subject_of(message(f"Subject: {words}", "", "")) == words
     assert not any("unknown" in name for name in encodings._cache)
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-15", "shift_jis", "utf-8", "us-ascii"])
+def test_rule_14_a_query_that_some_write_in_the_charset_of_the_email(charset: str) -> None:
+    """Browsers do: https://url.spec.whatwg.org/#query-state. Webmail has made it UTF-8."""
+    letter = "表" if charset == "shift_jis" else "&uuml;" if charset == "us-ascii" else "ü"
+    url = f"https://shop.example/{letter}?a={letter}#{letter}"
+    sure = f"https://shop.example/{letter}?a=%FC#{letter}"
+    html = f'<a href="{url}">x</a><a href="{sure}">y</a>'
+    raw = b"MIME-Version: 1.0\r\nContent-Type: text/html; charset=" + charset.encode()
+    raw += b"\r\n\r\n" + html.encode(charset)
+    new, report = rewrite_message(raw, ADDRESSES, AS_IS)
+    if charset == "utf-8":
+        assert (len(report.tracked), report.skipped) == (2, [])
+        return
+    [skipped] = report.skipped
+    assert skipped.reason == QUERY
+    assert f'<a href="{url}">x</a>'.encode(charset) in new
+    assert [one.url for one in report.tracked] == [canonical(unescape(sure))]
 
 
 def test_rule_14_parameters_in_sections_and_comments() -> None:

@@ -125,7 +125,7 @@ def _html(
     """HTML by itself, in its own charset, with its report and pixel."""
     text, codec = source
     recipe = room.recipe(email, number)
-    new, _, report = rewrite_parts(text, None, options, recipe)
+    new, _, report = rewrite_parts(text, None, options, recipe, charset.is_unicode(codec))
     if new is None or new == text:
         return raw, report, recipe.pixel
     try:

@@ -35,6 +35,13 @@ _WIDER = {
     "shift_jis": "cp932",
 }
 
+# Browsers write what stands in these as UTF-8 into a URL, and others in their own charset.
+_UNICODE = ("utf_8", "utf_8_sig", "utf_16", "utf_16_be", "utf_16_le", "utf_7")
+
+
+def is_unicode(codec: str) -> bool:
+    return codec in _UNICODE
+
 
 def codec_of(charset: str) -> str:
     """The name of the codec of a charset. Raises LookupError.

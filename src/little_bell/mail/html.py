@@ -55,15 +55,16 @@ Splice = tuple[int, int, str]
 
 
 def rewrite_html(
-    html: str, addresses: Addresses, options: Options, part: str = "html"
+    html: str, addresses: Addresses, options: Options, part: str = "html", unicode: bool = True
 ) -> tuple[str, Report]:
     """The email with its links tracked and a pixel, and what became of each link.
 
     Never raises: where anything fails, and where there is nothing to change, it is `html` itself.
-    An email that holds this very pixel has been here already, and is left alone.
+    An email that holds this very pixel has been here already, and is left alone. `unicode`: it is
+    sent in UTF-8, or another charset of all characters.
     """
     try:
-        return _Rewriting(html, addresses, options, part).run()
+        return _Rewriting(html, addresses, options, part, unicode).run()
     except Exception as error:
         return html, Report.of_failure("the HTML", error)
 
@@ -96,13 +97,15 @@ class _Rewriting:
 
     __slots__ = ("addresses", "html", "options", "part", "report", "splices", "targets", "urls")
 
-    def __init__(self, html: str, addresses: Addresses, options: Options, part: str) -> None:
+    def __init__(
+        self, html: str, addresses: Addresses, options: Options, part: str, unicode: bool
+    ) -> None:
         self.html = html
         self.addresses = addresses
         self.options = options
         self.part = part
         self.report = Report()
-        self.targets = Targets(addresses, options)
+        self.targets = Targets(addresses, options, unicode)
         self.splices: list[Splice] = []
         self.urls: dict[tuple[str, str], str] = {}  # what was made of a URL and a label
 

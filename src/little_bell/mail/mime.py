@@ -121,7 +121,9 @@ def _rewrite(raw: bytes, addresses: Addresses, options: Options) -> tuple[bytes,
     for text in sorted(texts, key=lambda text: not text.html):
         if text.html:
             place = options if text.part is pixel else options._replace(pixel=NOWHERE)
-            now, told = rewrite_html(text.text, addresses, place)
+            now, told = rewrite_html(
+                text.text, addresses, place, unicode=charset.is_unicode(text.codec)
+            )
             opted_out |= told.opted_out()
         else:
             parameters = text.part.type.parameters

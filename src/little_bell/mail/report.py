@@ -16,6 +16,7 @@ UNSUBSCRIBE = "unsubscribe"
 OWN = "own"
 REFUSED = "refused"
 UNSURE = "end unsure"
+QUERY = "query unsure"
 VISIBLE = "looks like its address"
 SIGNED = "signed message"
 ENCRYPTED = "encrypted message"
@@ -37,6 +38,7 @@ REASONS = {
     OWN: "The address is one of ours, so it is tracked already.",
     REFUSED: "Links may not lead there; the problems say why.",
     UNSURE: "Nobody can tell where the address ends: it may go on in the next line.",
+    QUERY: "Its query has letters beyond ASCII, which some write in the charset of the email.",
     VISIBLE: "The link's text is an address itself; going elsewhere would look like phishing.",
     SIGNED: "A change would break the message's signature.",
     ENCRYPTED: "The message is encrypted.",

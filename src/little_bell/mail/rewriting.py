@@ -49,15 +49,16 @@ class Recipe(NamedTuple):
 
 
 def rewrite_parts(
-    html: str | None, text: str | None, options: Options, recipe: Recipe
+    html: str | None, text: str | None, options: Options, recipe: Recipe, unicode: bool = True
 ) -> tuple[str | None, str | None, Report]:
-    """HTML and text, rewritten; what is not there stays None. Never raises."""
+    """HTML and text, rewritten; what is not there stays None. `unicode` as of `rewrite_html`.
+    Never raises."""
     report = recipe.report()
     if recipe.left_alone is not None:
         return html, text, report
     addresses = recipe.addresses()
     if html is not None:
-        html, told = rewrite_html(html, addresses, options)
+        html, told = rewrite_html(html, addresses, options, unicode=unicode)
         report.add(told)
     if text is not None:
         text, told = rewrite_text(text, addresses, options, report.opted_out())

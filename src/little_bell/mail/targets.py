@@ -8,6 +8,7 @@ from little_bell.mail.report import (
     EMPTY,
     NOT_HTTP,
     OWN,
+    QUERY,
     RELATIVE,
     TEMPLATE,
     TOO_LONG,
@@ -53,12 +54,14 @@ SPELLED_OUT = re.compile(r"(?:https?:[/\\]{2}|www\.[\w-]+\.)\S+", re.IGNORECASE)
 class Targets:
     """Judges addresses for one email."""
 
-    __slots__ = ("judged", "options", "own")
+    __slots__ = ("judged", "options", "own", "unicode")
 
-    def __init__(self, addresses: Addresses, options: Options) -> None:
+    def __init__(self, addresses: Addresses, options: Options, unicode: bool = True) -> None:
+        """`unicode`: the charset of the email is UTF-8, or another one of all characters."""
         own = (_without_scheme(_canonical_or_same(one)).rstrip("/") for one in addresses.own)
         self.own = tuple(one for one in own if one)
         self.options = options
+        self.unicode = unicode
         self.judged: dict[str, tuple[str, str | None]] = {}  # emails repeat their addresses
 
     def judge(self, value: str) -> tuple[str, str | None]:
@@ -84,6 +87,8 @@ class Targets:
             return shown, NOT_HTTP if scheme and not http else RELATIVE
         if len(url) > 4 * MAX_URL:
             return shown, TOO_LONG
+        query = url.partition("#")[0].partition("?")[2]
+        unsure = not (self.unicode or query.isascii())
         try:
             url = canonical(url)
         except Refused:
@@ -92,6 +97,8 @@ class Targets:
             return url, OWN
         if not self.options.unsubscribe_too and UNSUBSCRIBING.search(url.lower()):
             return url, UNSUBSCRIBE
+        if unsure:
+            return url, QUERY
         return url, None
 
     def is_own(self, url: str) -> bool:
