@@ -308,6 +308,7 @@ def test_a_message_that_is_not_to_be_tracked(bell: Bell) -> None:
     [
         (b"x: y\n\nz", "", {"Content-Type": "text/plain"}, 415),
         (b"x: y\n\nz", "", {"Content-Type": ""}, 415),
+        (b"x: y\n\nz", "", {**MAIL, "Content-Encoding": "gzip"}, 415),
         (b"", "", MAIL, 400),
         (b" \r\n", "", MAIL, 400),
         (b"x: y\n\nz", "?pixel=left", MAIL, 400),

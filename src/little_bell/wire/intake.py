@@ -48,6 +48,7 @@ from little_bell.wire.mailroom import (
 )
 
 NO_MESSAGE = "the body is an email as it is sent: Content-Type: message/rfc822"
+PACKED = "the body has a Content-Encoding: send the email as it is"
 UPLOADS = 64  # bodies at once
 BEGIN = 1024  # bytes among which a body shows what it is
 SPOOLED = 1 << 29  # bytes of bodies at once, roughly
@@ -138,6 +139,8 @@ class Intake:
             exchange.form = MESSAGE
             if not is_message(headers.get(b"content-type", b"")):
                 raise Refused(415, NO_MESSAGE)
+            if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+                raise Refused(415, PACKED)
         if exchange.form or exchange.body is None:
             return
         if is_ndjson(headers.get(b"content-type", b"")):
