@@ -383,7 +383,8 @@ class World:
         elif erasure.over:
             note = erasure.note
             assert note is not None
-            if note.tenant == self.tenant:
+            # One that was over before a kill knows its recipient no more.
+            if note.tenant == self.tenant and erasure.recipient:
                 for mail in self.truth.alive:
                     to = (mail.recipient or "").lower()
                     newer = mail.id > note.last_email or mail.id in self.patched

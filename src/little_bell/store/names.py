@@ -102,9 +102,9 @@ def keys(reader: Reader, name: str | None) -> list[KeyLine]:
     return [KeyLine(*row) for row in reader.rows("unscoped_keys", name)]
 
 
-def key_hashes(reader: Reader, name: str) -> list[KeyHash]:
-    """Hashes of the keys of the tenant of this name, revoked ones too; none where it is open."""
-    return [KeyHash(*row) for row in reader.rows("key_hashes", name)]
+def key_hashes(reader: Reader, tenant: int) -> list[KeyHash]:
+    """Hashes of a tenant's keys, revoked ones too; none where it is open."""
+    return [KeyHash(*row) for row in reader.rows("key_hashes", tenant)]
 
 
 def unscoped_open_tenants(reader: Reader) -> list[str]:
