@@ -96,6 +96,8 @@ class SlowLane:
                 message, descriptors, _, _ = socket.recv_fds(self.ear, MAX_MESSAGE, 1)
             except BlockingIOError:
                 return
+            except ConnectionResetError:  # it went without reading all: what it sent comes next
+                continue
             except OSError:
                 message, descriptors = b"", []
             if not message:
