@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from batches import slow_lane
-from bell import Answer, Bell, Line, linux, raw_request, serving
+from bell import Answer, Bell, Line, linux, raw_request, serving, wait_until
 
 MANY = 80  # of BODY are more than it holds
 BODY = json.dumps({"html": "x" * 60_000}).encode()
@@ -92,3 +92,30 @@ def test_the_server_stops_beside_those_that_wait(bell: Bell) -> None:
     finally:
         for line in lines:
             line.socket.close()
+
+
+@linux
+def test_what_piled_up_joins_a_few_ticks_and_not_one(bell: Bell) -> None:
+    """However long the fast lane was away, a tick takes no more than leaves it short."""
+    pid = int(slow_lane(bell))
+    lines = [Line(bell.port) for _ in range(MANY)]
+    request = raw_request("/acme/emails", method="POST", body=b'{"html": "x"}')
+    before = bell.metrics()["batch_size"]
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        for line in lines:
+            line.send(request)
+        wait_until(lambda: bell.metrics()["connections_open"] == 1)  # all are handed over
+        os.kill(bell.pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(1)  # they pile up
+        os.kill(bell.pid, signal.SIGCONT)
+        assert {line.answer().status for line in lines} == {201}
+    finally:
+        os.kill(bell.pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
+        for line in lines:
+            line.socket.close()
+    after = bell.metrics()["batch_size"]
+    assert after["sum"] - before["sum"] == MANY
+    assert after["buckets"]["16"] == after["count"]

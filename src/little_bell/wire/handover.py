@@ -21,6 +21,7 @@ ERASE = "erase"  # the same, with a recipient to be erased
 MAX_MESSAGE = 131_072  # bytes: a head, and the largest body that is read before handing over
 MAX_BODY = 65_536  # bytes of a body in a message; the slow lane reads longer ones itself
 IN_FLIGHT = 256  # requests that the slow lane may hold at once
+ARRIVALS = 16  # batches, and emails by themselves, that are taken at once
 PACKET = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
 
 
@@ -113,9 +114,10 @@ class SlowLane:
         return ours
 
     def reports(self) -> list[tuple[str, int]]:
-        """What the slow lane answered since: (route, status). Forgets a process that ended."""
+        """What the slow lane answered since: (route, status), up to what fills `arrivals`: the rest
+        is for the next turn. Forgets a process that ended."""
         found: list[tuple[str, int]] = []
-        while self.channel is not None:
+        while self.channel is not None and len(self.arrivals) < ARRIVALS:
             try:
                 data, descriptors, _, _ = socket.recv_fds(self.channel, 4096, 1)
             except BlockingIOError:
