@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,6 +91,19 @@ def test_it_works_without_a_server(bell: Bell) -> None:
     bell.start()
     assert bell.get("/acme/emails/5").json["campaign"] == "spring"
     assert bell.create() == 6
+
+
+def test_a_server_that_starts_meanwhile_is_asked(bell: Bell) -> None:
+    control = bell.database.with_name("tracking.db.control")
+    hidden = control.with_name("hidden")
+    control.rename(hidden)  # as before it listens, with the lock taken already
+    with ThreadPoolExecutor(1) as threads:
+        found = threads.submit(run, bell.folder, MAIL, "--tenant", "acme", SECRET_KEY=KEY)
+        time.sleep(1)
+        assert not found.done()
+        hidden.rename(control)
+        ran = found.result()
+    assert (ran.code, ran.out) == (0, tracked(MAIL, 2)), ran.err
 
 
 def test_a_file_of_html(bell: Bell) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from bell import Bell, Line, dump, events, raw_request, read_rows, wait_until
+from little_bell.store.lock import Lock
 
 INHERITED = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "PYTHONPATH")}
 COMMAND = [sys.executable, "-m", "little_bell"]
@@ -151,6 +152,18 @@ def test_a_second_server_by_a_link_to_the_file(bell: Bell) -> None:
     (bell.folder / "link.db").symlink_to("data/tracking.db")
     cannot_start(bell.folder, DATABASE_URL="sqlite:link.db")
     assert bell.create() == 1
+
+
+def test_it_starts_beside_commands_that_have_the_file_for_a_moment(bell: Bell) -> None:
+    bell.stop()
+    lock = Lock(str(bell.database))
+    release = threading.Timer(1, lock.release)
+    release.start()
+    try:
+        bell.start()
+    finally:
+        release.join()
+    assert bell.create() > 0
 
 
 def test_it_starts_again_after_a_kill(bell: Bell) -> None:

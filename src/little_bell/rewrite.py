@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from time import sleep, time
+from time import monotonic, time
 from typing import BinaryIO
 from urllib.parse import urlencode
 
@@ -29,8 +29,8 @@ from little_bell.wire.mailroom import Mailroom, parse_message
 
 DONE, FAILED = 0, 1  # exit codes
 PIECE = 1 << 16  # bytes that are passed on at once
-TRIES = 50  # while another command writes
-PAUSE = 0.1  # seconds between them
+PATIENCE = 5.0  # seconds for another command to end its writing, or for the server to answer
+PAUSE = 0.1  # seconds between two looks for a server that may have started
 ABOUT = ("recipient", "campaign", "consent")  # what is said of the email, beside options
 META = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 NEAR = 1024  # bytes at the beginning, among which browsers look for it
@@ -100,7 +100,7 @@ def _rewritten(
     message = parse_message(tenant, NOTHING_SAID if html else raw, urlencode(said).encode("ascii"))
     dry = read_flag(words.get("dry_run", "0"), "dry_run") or not message.tracked
     source = _decoded(raw) if html else ("", "")
-    number = 0 if dry else register(config, message.email, served)
+    number = 0 if dry else register(config, secret, message.email, served)
     if html:
         new, report, pixel = _html(room, raw, source, message.email, read_words(words), number)
     else:
@@ -153,7 +153,7 @@ def _server(config: Config, secret: Secret) -> bool:
 
     Raises LittleBellError."""
     try:
-        _, body = call(config.database_url, "GET", "/status")
+        _, body = call(config.database_url, "GET", "/status", seconds=PATIENCE)
     except LittleBellError:
         return False
     config.base_url = json.loads(body)["url"]
@@ -163,9 +163,10 @@ def _server(config: Config, secret: Secret) -> bool:
     return True
 
 
-def register(config: Config, email: NewEmail, served: bool) -> int:
+def register(config: Config, secret: Secret, email: NewEmail, served: bool) -> int:
     """Create the email; returns its number. Raises LittleBellError."""
-    if served:
+    lock = None if served else _lock(config, secret)
+    if lock is None:
         members = {
             "subject": email.subject,
             "recipient": email.recipient,
@@ -178,7 +179,6 @@ def register(config: Config, email: NewEmail, served: bool) -> int:
         if status != 201:
             raise LittleBellError(found["detail"])
         return int(found["email_id"])
-    lock = _lock(config.database_url)
     try:
         writer = Writer(config.database_url)
         try:
@@ -190,11 +190,16 @@ def register(config: Config, email: NewEmail, served: bool) -> int:
         lock.release()
 
 
-def _lock(path: str) -> Lock:
-    """Take the lock, once other commands are done. Raises StartError."""
-    for _ in range(TRIES):
+def _lock(config: Config, secret: Secret) -> Lock | None:
+    """Take the lock, once other commands are done; None where a server took it meanwhile.
+
+    Raises LittleBellError."""
+    deadline = monotonic() + PATIENCE
+    while True:
         try:
-            return Lock(path)
+            return Lock(config.database_url, PAUSE)
         except StartError:
-            sleep(PAUSE)
-    return Lock(path)
+            if _server(config, secret):
+                return None
+            if monotonic() > deadline:
+                raise

@@ -30,6 +30,8 @@ from little_bell.wire.listener import (
 )
 from little_bell.wire.server import Server
 
+PATIENCE = 2.0  # seconds in which commands that write let go of the file
+
 
 def open_store(config: Config) -> tuple[Lock, Writer]:
     """The locked, migrated database. Raises StartError."""
@@ -38,7 +40,7 @@ def open_store(config: Config) -> tuple[Lock, Writer]:
     try:
         if folder:
             os.makedirs(folder, exist_ok=True)
-        lock = Lock(path)
+        lock = Lock(path, PATIENCE)
     except OSError as error:
         raise StartError(
             f"cannot write beside {path} ({error.strerror}): make the folder writable, or set "

@@ -44,16 +44,18 @@ def listen(database: str) -> socket.socket:
     return listener
 
 
-def call(database: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+def call(
+    database: str, method: str, path: str, body: bytes | None = None, seconds: float = 30.0
+) -> tuple[int, bytes]:
     """Ask the running server; returns status and body.
 
-    Raises LittleBellError where none is running.
+    Raises LittleBellError where none is running, or none answers for so many seconds.
     """
     import http.client
 
-    connection = http.client.HTTPConnection("localhost", timeout=30)
+    connection = http.client.HTTPConnection("localhost", timeout=seconds)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.sock.settimeout(30)
+    connection.sock.settimeout(seconds)
     try:
         connection.sock.connect(short_path(control_path(database)))
         connection.request(method, path, body)
