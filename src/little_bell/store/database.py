@@ -1,5 +1,7 @@
 """Connections: how the file is opened, by its one writer and by readers."""
 
+import contextlib
+
 import apsw
 
 from little_bell.errors import DataError, StartError, StoreError
@@ -56,9 +58,21 @@ def open_writer(
     # Each execution moves the driver's cache on by one: it has to hold those of a whole tick, else
     # most statements are compiled anew in each (measured: 5 % of the time).
     connection = apsw.Connection(path, flags, vfs, statementcachesize=256)
-    connection.set_busy_timeout(patience)
-    if alone:  # before the first access: the index of the WAL is kept in this process
-        connection.pragma("locking_mode", "exclusive")
+    try:
+        connection.set_busy_timeout(patience)
+        if alone:  # before the first access: the index of the WAL is kept in this process
+            connection.pragma("locking_mode", "exclusive")
+        _set_up(connection)
+    except BaseException:
+        # Now: whoever keeps the error keeps the connection, and with it locks of the file.
+        with contextlib.suppress(apsw.Error):
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.close(True)
+        raise
+    return connection
+
+
+def _set_up(connection: apsw.Connection) -> None:
     check_owner(connection)
     # Before the first page is written. Small pages: an open changes some 40 bytes of one page at
     # random, and the WAL takes, checks and syncs pages whole (measured: 1.2 x the opens of 4,096).
@@ -70,7 +84,6 @@ def open_writer(
     connection.wal_autocheckpoint(0)
     connection.pragma("cache_size", -2048)  # KiB
     connection.pragma("temp_store", "memory")
-    return connection
 
 
 def open_reader(path: str) -> apsw.Connection:
