@@ -89,9 +89,9 @@ class Mail(NamedTuple):
 
 
 Script = Callable[[str, str, int], str | None]
-"""From a verb, its argument and how often it came on all connections: the answer's lines by \\n;
-None: as a friendly server answers. `drop` ends the connection without an answer; `take+drop` takes
-the message first; `hang` never answers."""
+"""From a verb, its argument and how often it came on all connections: the answer's lines by \\n,
+several answers in one packet by \\r\\n; None: as a friendly server answers. `drop` ends the
+connection without an answer; `take+drop` takes the message first; `hang` never answers."""
 
 FRIENDLY = ("PIPELINING", "SIZE 50000000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
 
@@ -175,8 +175,10 @@ class ScriptedUpstream:
                 await asyncio.sleep(3600)
             if text.endswith("drop"):
                 raise ConnectionResetError
-            *first, last = text.split("\n")
-            lines = [f"{one[:3]}-{one[4:]}\r\n" for one in first] + [f"{last}\r\n"]
+            lines: list[str] = []
+            for one in text.split("\r\n"):
+                *first, last = one.split("\n")
+                lines += [f"{line[:3]}-{line[4:]}\r\n" for line in first] + [f"{last}\r\n"]
             writer.write("".join(lines).encode())
             await writer.drain()
 

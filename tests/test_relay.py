@@ -376,6 +376,32 @@ def test_a_lost_upstream_is_never_a_250(
     assert len(upstream.taken) == 1
 
 
+@pytest.mark.parametrize(
+    ("verb", "answer"),
+    [
+        ("DATA", "250 2.0.0 taken, before anything was sent"),
+        ("RCPT", "250 2.1.5 ok\r\n250 2.1.5 once more"),
+        ("DATA", "354 go on\r\n250 2.0.0 taken, before anything was sent"),
+        ("DOT", "354 go on"),
+    ],
+)
+def test_answers_out_of_step_are_never_a_250(
+    fickle: tuple[ScriptedUpstream, Relay], verb: str, answer: str
+) -> None:
+    upstream, relay = fickle
+    puts_in(upstream, lambda said, _, count: answer if said == verb and count == 1 else None)
+    with Wire(relay.port) as wire:
+        wire.log_in()
+        wire.begin()
+        assert send(wire, MESSAGE) == (451, ["4.5.0 the upstream's answer makes no sense"])
+        line = relay.transactions()[-1]
+        assert line["level"] == "WARN"
+        assert line["fields"].get("in_doubt", False) == (verb == "DOT")
+        wire.begin()  # in a conversation that is in step
+        assert send(wire, MESSAGE)[0] == 250
+    assert len(upstream.taken) == 1
+
+
 def test_without_an_upstream(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

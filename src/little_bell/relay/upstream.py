@@ -13,7 +13,7 @@ from aiosmtplib import (
 )
 
 from little_bell.errors import LittleBellError
-from little_bell.relay.reply import Reply, heard, reply
+from little_bell.relay.reply import NO_SENSE, Reply, heard, reply
 from little_bell.relay.settings import NONE, REQUIRED, Limits, Upstream
 
 START_INPUT = 354  # "send the message"
@@ -117,17 +117,32 @@ class Conversation:
 
     async def ask(self, command: bytes, seconds: float, expected: int = 0) -> Reply:
         """The upstream's answer to a command without its line end. Raises NotNow."""
+        self._in_step()
         try:
-            return heard(await self.client.execute_command(command, timeout=seconds), expected)
+            answer = heard(await self.client.execute_command(command, timeout=seconds), expected)
         except (SMTPException, OSError, ValueError) as error:
             raise self._over(LOST, type(error).__name__) from error
+        return self._sensible(answer)
+
+    def _in_step(self) -> None:
+        """An answer to nothing, which came with the last one, is none to what is asked next."""
+        protocol = self.client.protocol
+        if protocol is not None and protocol._buffer:  # there is no other sign
+            raise self._over(NO_SENSE, "the upstream gave two answers to one command")
+
+    def _sensible(self, answer: Reply) -> Reply:
+        if answer is NO_SENSE:
+            raise self._over(NO_SENSE, "the upstream's answer makes no sense")
+        return answer
 
     async def send(self, message: bytes) -> Reply:
         """The upstream's answer to a message, whose lines all end with CRLF. Raises NotNow; if
         `in_doubt` is true then, the message may have been taken all the same."""
         answer = await self.ask(b"DATA", self.limits.data, START_INPUT)
         if answer.code != START_INPUT:
-            return answer
+            # Good is none of them: nothing was sent, and the client would believe it.
+            return self._sensible(NO_SENSE if answer.good else answer)
+        self._in_step()
         protocol = self.client.protocol
         try:
             if protocol is None:
@@ -137,6 +152,7 @@ class Conversation:
             answer = heard(await protocol.read_response(timeout=self.limits.answer))
         except (SMTPException, OSError) as error:
             raise self._over(LOST, type(error).__name__) from error
+        answer = self._sensible(answer)
         self.in_doubt = False
         transport = self.client.transport
         if isinstance(transport, asyncio.Transport) and transport.get_write_buffer_size():
