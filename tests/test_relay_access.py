@@ -276,17 +276,21 @@ def test_tls_for_clients(
 def test_what_came_before_tls_is_forgotten(
     tmp_path: Path, upstream: ScriptedUpstream, certificate: Certificate
 ) -> None:
-    """Commands behind STARTTLS in its packet (CVE-2011-0411), and a login from before it."""
+    """Commands behind STARTTLS in its packet (CVE-2011-0411); a login and a message from before."""
     options = (f"--tls-cert={certificate.cert}", f"--tls-key={certificate.key}")
     with relaying(tmp_path, upstream.url, *options) as relay:
         wire = Wire(relay.port)
         wire.log_in()
+        wire.begin()
         wire.send(b"STARTTLS\r\nEHLO injected\r\nMAIL FROM:<injected@example.com>\r\n")
         assert wire.read()[0] == 220
         wire.file.close()
         with certificate.client().wrap_socket(wire.socket, server_hostname="localhost") as secure:
             secure.sendall(b"MAIL FROM:<a@example.com>\r\n")
             assert secure.recv(100)[:3] == b"503"  # not even EHLO was said
+            for line in (b"RCPT TO:<b@example.com>\r\n", b"DATA\r\n"):
+                secure.sendall(line)
+                assert secure.recv(100)[:3] == b"503"
             secure.sendall(b"EHLO x\r\nMAIL FROM:<a@example.com>\r\n")
             text = b""
             while b"\r\n530" not in text:

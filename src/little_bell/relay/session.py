@@ -71,6 +71,7 @@ class Session(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Twice, where STARTTLS came: what was said in the clear is forgotten (RFC 3207 4.2)."""
         self.login = None
+        self._leave(None)
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if peer else ""
