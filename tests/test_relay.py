@@ -255,9 +255,18 @@ def test_order_of_commands(wire: Wire) -> None:
 
 
 def test_every_answer_has_an_enhanced_code(wire: Wire) -> None:
-    for line in ("NOOP", "RSET", "RSET x", "MAIL", "RCPT", "DATA", "VRFY x", "NONSENSE", "QUIT"):
+    for line in (
+        *("NOOP", "RSET", "RSET x", "MAIL", "RCPT", "DATA", "VRFY x", "EXPN x", "STARTTLS"),
+        *("NONSENSE", "QUIT"),
+    ):
         code, [text] = wire.ask(line)
         assert re.match(rf"{str(code)[0]}\.\d\.\d ", text), (line, code, text)
+
+
+def test_no_answer_repeats_what_came(relay: Relay) -> None:
+    with Wire(relay.port) as wire:
+        assert wire.ask("MAIL FROM:<a@example.com>") == (503, ["5.5.1 Error: send HELO first"])
+        assert wire.ask("X\r250-Y\x1b[2J\x00") == (500, ["5.5.2 Error: command not recognized"])
 
 
 def test_ehlo_says_what_the_upstream_has(tmp_path: Path) -> None:

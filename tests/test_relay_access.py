@@ -297,6 +297,23 @@ def test_what_came_before_tls_is_forgotten(
                 text += secure.recv(1000)
 
 
+def test_who_speaks_no_tls_is_no_fault(
+    tmp_path: Path, upstream: ScriptedUpstream, certificate: Certificate
+) -> None:
+    options = (f"--tls-cert={certificate.cert}", f"--tls-key={certificate.key}")
+    with relaying(tmp_path, upstream.url, *options) as relay:
+        with Wire(relay.port) as wire:
+            wire.ask("EHLO x")
+            assert wire.ask("STARTTLS")[0] == 220
+            wire.send(b"GET / HTTP/1.1\r\n\r\n")
+            assert wire.socket.recv(1) in (b"", b"\x15")  # nothing, or TLS's own alert
+        with relay.client():
+            pass
+        assert relay.stop() == 0
+        assert {line["level"] for line in relay.lines()} <= {"INFO", "WARN"}
+        assert relay.error_file.read_text() == ""
+
+
 @elsewhere
 def test_others_log_in_within_tls_alone(
     closed: tuple[Bell, str], upstream: ScriptedUpstream, certificate: Certificate

@@ -7,7 +7,7 @@ from collections import defaultdict
 from time import monotonic
 from typing import TYPE_CHECKING, Any, AnyStr
 
-from aiosmtpd.smtp import MISSING, SMTP
+from aiosmtpd.smtp import MISSING, SMTP, TLSSetupException
 
 from little_bell.relay.credentials import Login
 from little_bell.relay.envelope import read_path
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 LONGEST_COMMAND = 4096  # octets
 LONGEST_READ = 1 << 16  # octets of one line that are read at once
 CLOSE_SECONDS = 5.0  # in which a client has to take the last answer
-CODES = {214: "2.0.0", 220: "2.0.0", 221: "2.0.0", 250: "2.0.0", 500: "5.5.2", 501: "5.5.4"}
+CODES = {214: "2.0.0", 220: "2.0.0", 221: "2.0.0", 250: "2.0.0", 454: "4.7.0", 500: "5.5.2"}
+CODES |= {501: "5.5.4", 502: "5.5.1", 503: "5.5.1"}
+UNKNOWN = "500 5.5.2 Error: command not recognized"
 
 STOPPING = reply(421, "4.3.2 the relay is stopping; try again later")
 IDLE = reply(421, "4.4.2 nothing came for too long")
@@ -130,6 +132,8 @@ class Session(SMTP):
         if not isinstance(status, str):
             await super().push(status)
             return
+        if status.startswith("500 Error: command "):  # repeats what came, whatever bytes it has
+            status = UNKNOWN
         code, _, text = status.partition(" ")
         known = CODES.get(int(code) if code.isdigit() else 0)
         if known and text[1:2] != "." and not text.startswith(self.hostname):
@@ -137,6 +141,8 @@ class Session(SMTP):
         await super().push(f"{code} {text}")
 
     async def handle_exception(self, error: Exception) -> str:
+        if isinstance(error, TLSSetupException):
+            return ""  # whoever came spoke no TLS of ours, and aiosmtpd hangs up
         self.service.log.fault("A fault in a session", error)
         self.service.log.flush()
         self._leave(FAULT)
