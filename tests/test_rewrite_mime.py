@@ -986,6 +986,17 @@ def test_steering_at_the_ends_of_a_header() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "before",
+    [b"no field\r\n", b"J\xfcrgen: x\r\n", b" folded\r\n", b": x\r\n", b"A: x\r\n" * 10_001],
+    ids=["no field", "8bit", "folded", "no name", "too many"],
+)
+def test_steering_is_taken_out_of_a_header_that_cannot_be_read(before: bytes) -> None:
+    steering = b"X-Little-Bell: track=none;\r\n campaign=a\r\n"
+    body = b"Subject: x\r\n\r\n" + steering
+    assert without_steering(before + steering + body) == before + body
+
+
 @given(st.binary(max_size=300))
 def test_steering_of_any_bytes(value: bytes) -> None:
     raw = b"Subject: x\r\nX-Little-Bell: " + value + b"\r\n\r\nbody"

@@ -13,6 +13,9 @@ LONGEST = 2_000
 
 _PAIR = re.compile(r'[\s;]*([^\s;="]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;]*))', re.DOTALL)
 
+_FIELD = re.compile(rb"^" + NAME + rb"[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*\n?", re.I | re.MULTILINE)
+_BODY = re.compile(rb"^\r?\n", re.MULTILINE)
+
 
 def read_steering(raw: bytes) -> dict[str, str]:
     """What the message says in its header X-Little-Bell: names in lower case, values as they are.
@@ -34,11 +37,12 @@ def read_steering(raw: bytes) -> dict[str, str]:
 
 
 def without_steering(raw: bytes) -> bytes:
-    """The message without that header and its folded lines; the very object where there is none."""
-    pieces = []
-    at = 0
-    for field in read_header(raw, 0, len(raw)).fields:
-        if field.name == NAME:
-            pieces.append(raw[at : field.start])
-            at = field.end
-    return b"".join((*pieces, raw[at:])) if at else raw
+    """The message without that header and its folded lines; the very object where there is none.
+
+    Also from a header that cannot be read as a whole, and is not steered then: no recipient is to
+    see it.
+    """
+    found = _BODY.search(raw)
+    end = found.start() if found else len(raw)
+    rest, count = _FIELD.subn(b"", raw[:end])
+    return rest + raw[end:] if count else raw
