@@ -150,6 +150,28 @@ def test_bytes_are_kept(wire: Wire, upstream: ScriptedUpstream, message: bytes) 
     assert upstream.taken[-1].data == message + TRACKED
 
 
+def test_a_message_of_empty_lines_takes_no_more_memory(
+    tmp_path: Path, upstream: ScriptedUpstream, bell: ScriptedBell
+) -> None:
+    def most(relay: Relay) -> int:
+        status = Path(f"/proc/{relay.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    message = MESSAGE + b"\r\n" * (1 << 20)
+    with (
+        relaying(tmp_path, upstream.url, f"--bell={bell.url}") as relay,
+        Wire(relay.port) as wire,
+    ):
+        wire.log_in()
+        wire.begin()
+        assert send(wire, MESSAGE)[0] == 250
+        before = most(relay)
+        wire.begin()
+        assert send(wire, message)[0] == 250
+        assert upstream.taken.pop().data == message + TRACKED
+        assert most(relay) - before < 15 * len(message)  # an object for each line takes 17 times
+
+
 # Bare CR and LF: what other servers may take for the end of a message (CVE-2023-51764 and others).
 ENDS = [
     b"\n.\n",

@@ -14,6 +14,7 @@ AnyMessage = TypeVar("AnyMessage", bound="Message[Any, Any]")
 
 STEERING = "X-Little-Bell"
 ENCODING = "Content-Transfer-Encoding"
+LONGEST_HEAD = 1 << 20  # bytes in which a header is read
 ADDRESSES = ("From", "Sender", "To", "Cc", "Bcc", "Reply-To")
 
 _FIELD = re.compile(
@@ -101,7 +102,9 @@ def same_mail(before: bytes, after: bytes) -> bool:
 
 
 def _headers(raw: bytes) -> list[tuple[str, str]]:
-    message = BytesHeaderParser(policy=as_it_stands).parsebytes(raw, headersonly=True)
+    found = _HEAD_END.search(raw, 0, LONGEST_HEAD)
+    head = raw[: found.end() if found else LONGEST_HEAD]  # of a body it would make lines, too
+    message = BytesHeaderParser(policy=as_it_stands).parsebytes(head, headersonly=True)
     return [
         (name, str(value))
         for name, value in message.items()
