@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, AnyStr
 from aiosmtpd.smtp import MISSING, SMTP, TLSSetupException
 
 from little_bell.relay.credentials import Login
+from little_bell.relay.dots import read_pieces, whole
 from little_bell.relay.envelope import read_path
 from little_bell.relay.reply import Reply, reply
 from little_bell.relay.settings import is_local
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from little_bell.relay.service import Service
 
 LONGEST_COMMAND = 4096  # octets
-LONGEST_READ = 1 << 16  # octets of one line that are read at once
+LONGEST_READ = 1 << 16  # octets of a line, as long as it may be, that are kept
 CLOSE_SECONDS = 5.0  # in which a client has to take the last answer
 CODES = {214: "2.0.0", 220: "2.0.0", 221: "2.0.0", 250: "2.0.0", 454: "4.7.0", 500: "5.5.2"}
 CODES |= {501: "5.5.4", 502: "5.5.1", 503: "5.5.1"}
@@ -333,19 +334,19 @@ class Session(SMTP):
             await self.push("354 End data with <CR><LF>.<CR><LF>")
             message = bytearray()
             trouble: Reply | None = None
-            async for line in self._lines():
-                if trouble is None and taken + len(line) > self.service.settings.max_size:
+            async for piece in read_pieces(self._reader):
+                if trouble is None and taken + len(piece) > self.service.settings.max_size:
                     trouble = TOO_LARGE
-                if trouble is None and not self.service.hold(len(line)):
+                if trouble is None and not self.service.hold(len(piece)):
                     trouble = NO_MEMORY
                 if trouble is None:
-                    taken += len(line)
-                    message += line
+                    taken += len(piece)
+                    message += piece
                 elif message:
                     message = bytearray()
                     self.service.let_go(taken)
                     taken = 0
-            said = trouble or await self._asked(mail.finish(bytes(message)))
+            said = trouble or await self._asked(mail.finish(whole(message)))
         finally:
             self.receiving = False
             self.service.let_go(taken)
@@ -353,22 +354,6 @@ class Session(SMTP):
         await self.answer(said)
         if self.service.stopping:
             self.end(STOPPING)
-
-    async def _lines(self) -> Any:
-        """Lines of the message, dots undoubled, or pieces of long ones, up to the lone dot. Only
-        CRLF ends a line (RFC 5321 4.1.1.4)."""
-        fresh = True  # a line begins
-        while True:
-            try:
-                line = await self._reader.readuntil(b"\r\n")
-                ended = True
-            except asyncio.LimitOverrunError as error:
-                line = await self._reader.readexactly(error.consumed)
-                ended = False
-            if fresh and line == b".\r\n":
-                return
-            yield line[1:] if fresh and line.startswith(b".") else line
-            fresh = ended
 
     async def _asked(self, step: Any) -> Reply:
         """What a step of the transaction says, while its time is bounded there."""

@@ -13,6 +13,7 @@ from aiosmtplib import (
 )
 
 from little_bell.errors import LittleBellError
+from little_bell.relay.dots import dotted
 from little_bell.relay.reply import NO_SENSE, Reply, heard, reply
 from little_bell.relay.settings import NONE, REQUIRED, Limits, Upstream
 
@@ -148,7 +149,7 @@ class Conversation:
             if protocol is None:
                 raise SMTPServerDisconnected("gone")
             self.in_doubt = True
-            protocol.write(stuffed(message))
+            protocol.write(dotted(message))
             answer = heard(await protocol.read_response(timeout=self.limits.answer))
         except (SMTPException, OSError) as error:
             raise self._over(LOST, type(error).__name__) from error
@@ -178,9 +179,3 @@ class Conversation:
             pass
         finally:
             self.abort()
-
-
-def stuffed(message: bytes) -> bytes:
-    """A message as it goes behind DATA: dots doubled (RFC 5321 4.5.2), with its end."""
-    dot = b"." if message.startswith(b".") else b""
-    return b"".join((dot, message.replace(b"\r\n.", b"\r\n.."), b".\r\n"))
