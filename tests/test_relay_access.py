@@ -8,6 +8,7 @@ import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,20 @@ def test_wrong_keys_are_slowed_down(closed: tuple[Bell, str], upstream: Scripted
         assert codes == [535] * 10 + [454]
         assert try_key(relay, "acme", key) == 454
         assert try_key(relay, "another", "any") == 235  # on this machine
+
+
+def test_wrong_keys_at_once_are_counted(
+    closed: tuple[Bell, str], upstream: ScriptedUpstream
+) -> None:
+    secret = b64encode(b"\0acme\0wrong")
+    with relaying(closed[0].folder, upstream.url) as relay, ExitStack() as stack:
+        wires = [stack.enter_context(Wire(relay.port)) for _ in range(40)]
+        for wire in wires:
+            wire.ask("EHLO x")
+        for wire in wires:
+            wire.send(b"AUTH PLAIN " + secret + b"\r\n")
+        codes = sorted(wire.read()[0] for wire in wires)
+        assert codes == [454] * 30 + [535] * 10
 
 
 def test_a_broken_database_opens_nothing(tmp_path: Path, upstream: ScriptedUpstream) -> None:

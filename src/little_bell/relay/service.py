@@ -64,6 +64,7 @@ class Service:
         self._offers: Offers = {}
         self._offers_until = 0.0  # monotonic seconds
         self._probe = asyncio.Lock()
+        self.one_try = asyncio.Lock()  # of a login; the file has but one thread
         self._partings: set[asyncio.Task[None]] = set()
 
     def session(self) -> asyncio.Protocol:

@@ -233,11 +233,14 @@ class Session(SMTP):
     async def _log_in(self, given: Login) -> None:
         # One program of this machine with a wrong key does not shut the others out.
         source = self.source + (given.tenant.encode("utf-8", "replace") if self.local else b"")
-        if self.service.slowed(source):
+        async with self.service.one_try:  # many at once are no way around the count
+            slowed = self.service.slowed(source)
+            admitted = False if slowed else await self.service.admits(given)
+            if admitted is False and not slowed:
+                self.service.failed(source)
+        if slowed:
             await self.push("454 4.7.0 too many wrong keys came from this address; try again later")
-            return
-        admitted = await self.service.admits(given)
-        if admitted is None:
+        elif admitted is None:
             await self.push("454 4.7.0 Temporary authentication failure")
         elif admitted:
             self.login = given
@@ -245,7 +248,6 @@ class Session(SMTP):
             self._reset_timeout()
             await self.push("235 2.7.0 Authentication successful")
         else:
-            self.service.failed(source)
             await self.push("535 5.7.8 Authentication credentials invalid")
 
     async def smtp_VRFY(self, _arg: str | None) -> None:
