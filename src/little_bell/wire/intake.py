@@ -58,7 +58,7 @@ MAIL, MESSAGE = "mail", "message"  # of an email that is to be rewritten: JSON, 
 ERASURE = "erase_recipient"  # the route, and in place of a form
 
 REFUSALS = {
-    400: ("the database refused an email of this batch", None),
+    400: ("the database refused an email of this request", None),
     409: (UNDER_WAY, 1),
     422: ("this Idempotency-Key came with another body before", None),
     503: ("the disk takes nothing now, or others wait already; nothing was created", 5),

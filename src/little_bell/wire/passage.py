@@ -24,6 +24,7 @@ class Passage:
         self.reviewer = Reviewer(slow.environment, lane.recorder.writer, lane.log, monotonic())
         self.lane = lane
         self.waiting: dict[Connection, float] = {}  # since when: monotonic
+        self.waiting_bytes = 0  # of their messages
         self.selector = selector
         self.watched: socket.socket | None = None  # the channel that the loop listens to
 
@@ -46,23 +47,30 @@ class Passage:
     def _wait(self, connection: Connection, now: float) -> bool | None:
         """Let it wait, with nothing read from it, if there is room."""
         if connection not in self.waiting:
-            messages = [one.hand_over[1] for one in self.waiting if one.hand_over is not None]
-            if len(messages) >= WAITING or sum(map(len, messages)) > WAITING_BYTES:
+            if len(self.waiting) >= WAITING or self.waiting_bytes > WAITING_BYTES:
                 return False
             self.selector.unregister(connection.socket)
             connection.deadline = now + 2 * PATIENCE
             self.waiting[connection] = now
+            self.waiting_bytes += size_of(connection)
         return None
 
     def _give_up(self, connection: Connection) -> bool:
-        if self.waiting.pop(connection, None) is not None:
+        if self._waits_no_more(connection):
             self.selector.register(connection.socket, EVENT_READ, connection)
         return False
 
     def forget(self, connection: Connection) -> None:
         """It is closed."""
-        if self.waiting.pop(connection, None) is None:
+        if not self._waits_no_more(connection):
             self.selector.unregister(connection.socket)
+
+    def _waits_no_more(self, connection: Connection) -> bool:
+        """Whether it waited."""
+        if self.waiting.pop(connection, None) is None:
+            return False
+        self.waiting_bytes -= size_of(connection)
+        return True
 
     def patience(self, now: float) -> float:
         """Seconds that a turn may wait for something to happen."""
@@ -114,3 +122,8 @@ class Passage:
             self.selector.register(channel, EVENT_READ, self.hear)
             self.lane.counters.slow_starts += 1
         self.watched = channel
+
+
+def size_of(connection: Connection) -> int:
+    """Bytes of the message that goes with its socket."""
+    return 0 if connection.hand_over is None else len(connection.hand_over[1])
