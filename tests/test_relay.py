@@ -543,6 +543,16 @@ def test_what_the_bell_leaves_alone_is_noted(tmp_path: Path, upstream: ScriptedU
         assert "left it as it is" in line["fields"]["note"]
 
 
+def test_steering_never_goes_on(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    with (
+        ScriptedBell() as bell,  # which leaves it in
+        relaying(tmp_path, upstream.url, f"--bell={bell.url}") as relay,
+        relay.client() as client,
+    ):
+        client.sendmail("a@example.com", ["b@example.com"], b"X-Little-Bell: a=b\r\n" + MESSAGE)
+        assert upstream.taken[-1].data == MESSAGE + TRACKED
+
+
 def test_the_last_line_gets_its_end(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     with (
         ScriptedBell(lambda message: told(message + b"<img>")) as bell,

@@ -91,7 +91,7 @@ def track(client: Client, message: bytes, recipient: str) -> Outcome:
         return untracked(message, f"the bell {said}")
     alone = tracked.message == without_steering(message)
     note = LEFT if alone and tracked.report and tracked.report["problems"] else None
-    sent = tracked.message
+    sent = without_steering(tracked.message)  # whatever it was that answered
     if sent and not sent.endswith(b"\r\n"):  # the pixel may be last; SMTP ends lines
         sent += b"\r\n"
     return Outcome(sent, tracked.email_id, note=note)
