@@ -1,11 +1,12 @@
 """Time, memory and sessions of the relay are bounded; with short times, in this process"""
 
 import asyncio
+import gc
 import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,25 @@ def test_the_stop_waits_no_longer(tmp_path: Path, upstream: ScriptedUpstream) ->
         assert wire.closed
         relay.thread.join(20)
     assert '"cut_off": 1' in relay.log_file.read_text()
+
+
+def test_a_stop_under_load_is_no_fault(
+    tmp_path: Path, upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load() -> None:
+        with suppress(AssertionError, OSError), Wire(busy.port) as wire:
+            wire.log_in()
+            while True:
+                wire.begin()
+                send(wire)
+
+    with local(tmp_path, upstream, limits=Limits()) as busy:
+        threads = [threading.Thread(target=load) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(upstream.taken) > 100)
+    for thread in threads:
+        thread.join(10)
+    gc.collect()
+    assert '"ERROR"' not in busy.log_file.read_text()
+    assert [one for one in caplog.records if one.name == "asyncio"] == []

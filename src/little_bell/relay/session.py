@@ -131,7 +131,7 @@ class Session(SMTP):
     async def push(self, status: AnyStr) -> None:
         """aiosmtpd's own texts get enhanced codes, which were announced (RFC 2034)."""
         if not isinstance(status, str):
-            await super().push(status)
+            await self._push(status)
             return
         if status.startswith("500 Error: command "):  # repeats what came, whatever bytes it has
             status = UNKNOWN
@@ -139,7 +139,13 @@ class Session(SMTP):
         known = CODES.get(int(code) if code.isdigit() else 0)
         if known and text[1:2] != "." and not text.startswith(self.hostname):
             text = f"{known} {text}"
-        await super().push(f"{code} {text}")
+        await self._push(f"{code} {text}")
+
+    async def _push(self, status: AnyStr) -> None:
+        try:
+            await super().push(status)
+        except OSError:  # the client is away, which is no fault
+            raise asyncio.CancelledError from None
 
     async def handle_exception(self, error: Exception) -> str:
         if isinstance(error, TLSSetupException):
