@@ -223,6 +223,7 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
 def run(config: Config, settings: Settings) -> None:
     """Relay until SIGTERM. Raises StartError."""
     logging.getLogger("mail.log").disabled = True  # aiosmtpd's shows addresses
+    logging.getLogger("little_bell").disabled = True  # the library's; our own log has it
 
     async def work() -> None:
         stop = asyncio.Event()

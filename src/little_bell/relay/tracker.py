@@ -1,7 +1,6 @@
 """One message is tracked by the bell, within a bounded time; else it goes out as it came."""
 
 import asyncio
-import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -31,7 +30,6 @@ class Tracker:
     """Asks the bell at one URL."""
 
     def __init__(self, bell: str, seconds: float, large_seconds: float) -> None:
-        logging.getLogger("little_bell").disabled = True  # our own log has it
         self.small = Lane(bell, seconds, THREADS)
         self.large = Lane(bell, large_seconds, LARGE_THREADS)
 
