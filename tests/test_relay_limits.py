@@ -105,6 +105,14 @@ def test_silence_before_and_after_the_login(relay: Local) -> None:
             assert wire.closed
 
 
+@pytest.mark.parametrize("greeting", ["HELO", "EHLO"])
+def test_commands_have_room_however_they_were_greeted(relay: Local, greeting: str) -> None:
+    with Wire(relay.port) as wire:
+        assert wire.ask(f"{greeting} client.example")[0] == 250
+        assert wire.ask("NOOP " + "x" * 4000)[0] == 250
+        assert wire.ask("NOOP " + "x" * 4100)[0] == 500
+
+
 def test_talking_is_no_login(relay: Local) -> None:
     with Wire(relay.port) as wire:
         codes = []

@@ -44,6 +44,7 @@ class Session(SMTP):
     reads addresses where we pass them on."""
 
     line_length_limit = LONGEST_READ
+    command_size_limit = LONGEST_COMMAND  # after HELO
 
     def __init__(self, service: "Service") -> None:
         self.service = service
