@@ -16,6 +16,7 @@ ROOT = Path(little_bell.__file__).parent
 ORDER = (
     ("__main__",),
     ("cli",),
+    ("commands",),
     ("serve", "relay", "rewrite"),
     ("wire",),
     ("api", "pages", "mail", "ops"),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bell import Bell
-from little_bell.cli import COMMANDS
+from little_bell.commands import COMMANDS
 from little_bell.config import SETTINGS
 from little_bell.ops.health import Health
 from little_bell.ops.logs import Log

@@ -96,10 +96,7 @@ def items_of_list(body: bytes) -> Iterator[object]:
         while more:
             item, at = DECODER.raw_decode(text, at)
             yield item
-            at = skip_space(text, at)
-            more = text[at : at + 1] == ","
-            if more:
-                at = skip_space(text, at + 1)
+            more, at = behind_comma(text, at)
         if text[at : at + 1] != "]" or skip_space(text, at + 1) != len(text):
             raise ValueError(f"expecting the end of the list, or a comma: char {at}")
     except UnicodeDecodeError:
@@ -108,6 +105,13 @@ def items_of_list(body: bytes) -> Iterator[object]:
         raise Refused(400, "the body is nested too deeply") from None
     except ValueError as error:
         raise Refused(400, f"the body is not JSON: {error}") from None
+
+
+def behind_comma(text: str, at: int) -> tuple[bool, int]:
+    """Whether a comma follows from `at` on, and where what comes next begins."""
+    at = skip_space(text, at)
+    more = text[at : at + 1] == ","
+    return more, skip_space(text, at + 1) if more else at
 
 
 def skip_space(text: str, at: int) -> int:

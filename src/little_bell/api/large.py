@@ -1,6 +1,6 @@
 """A JSON object that holds long texts, read in little more memory than these take."""
 
-from little_bell.api.batches import DECODER, skip_space
+from little_bell.api.batches import DECODER, behind_comma, skip_space
 from little_bell.errors import Refused
 
 MOST_MEMBERS = 100
@@ -28,10 +28,7 @@ def read_large(body: bytes, short: int) -> dict[str, object]:
             else:
                 members[name], length = DECODER.raw_decode(text[at : at + short])
                 at += length
-            at = skip_space(text, at)
-            more = text[at : at + 1] == ","
-            if more:
-                at = skip_space(text, at + 1)
+            more, at = behind_comma(text, at)
         if text[at : at + 1] != "}" or skip_space(text, at + 1) != len(text):
             raise ValueError(f"expecting the end of the object, or a comma: char {at}")
     except UnicodeDecodeError:

@@ -36,7 +36,7 @@ class Transaction:
         self.note: str | None = None  # what else is worth a word
 
     async def begin(self, path: Path) -> Reply:
-        """MAIL, in a conversation of this session that is still there, else in a new one."""
+        """MAIL, in the conversation kept from before if it is still there, else in a new one."""
         if self.conversation is not None:
             try:
                 said = await self._mail(self.conversation, path)
