@@ -12,7 +12,6 @@ from access import (
     TOKEN,
     basic,
     bearer,
-    command,
     cookie,
     create_key,
     from_elsewhere,
@@ -540,64 +539,6 @@ def test_the_front_page_says_that_its_command_needs_a_key(
     assert needs not in start_bell().get("/").body.decode()
     closed = start_bell(AUTH="keys", ADMIN_KEY=ADMIN_KEY)
     assert needs in closed.get("/").body.decode()
-
-
-def findings(bell: Bell, **settings: str) -> list[str]:
-    ran = command(bell, "doctor", **settings)
-    lines = ran.stdout.splitlines()
-    assert ran.stderr == ""
-    if ran.returncode == 0:
-        assert lines == ["all is well"]
-        return []
-    assert ran.returncode == 1
-    assert [line.partition(". ")[0] for line in lines] == [str(n + 1) for n in range(len(lines))]
-    return [line.partition(". ")[2] for line in lines]
-
-
-def test_the_doctor_says_what_stands_open(start_bell: Callable[..., Bell]) -> None:
-    bell = start_bell()
-    bell.create()
-    good = {"BASE_URL": "https://track.example", "METRICS_TOKEN": TOKEN}
-    with_links = findings(bell, **good)
-    # What concerns links is another setting's affair.
-    assert [line for line in with_links if "LINK_POLICY" not in line] == [
-        "anybody may read and change acme: little-bell keys create acme, or AUTH=keys for all"
-    ]
-    create_key(bell, "acme")
-    good["LINK_POLICY"] = "signed"
-
-    def found(**settings: str) -> list[str]:
-        lines = findings(bell, **{**good, **settings})
-        return [line for line in lines if "LINK_POLICY" not in line]
-
-    assert found() == []
-    assert findings(bell, **good) == [
-        "anybody can create a tenant, whose links LINK_POLICY=signed lets through: "
-        "set AUTH=keys and ADMIN_KEY"
-    ]
-    assert findings(bell, **good, AUTH="keys", ADMIN_KEY=ADMIN_KEY) == []
-    assert found(METRICS_TOKEN="") == ["anybody may read /metrics: set METRICS_TOKEN"]
-    for local in ("http://localhost:3000", "http://127.0.0.1", "http://[::1]:3000/b", ""):
-        assert found(BASE_URL=local) == [], local
-    [line] = found(BASE_URL="http://track.example")
-    assert "BASE_URL=https" in line
-    [line] = found(AUTH="keys")
-    assert "ADMIN_KEY" in line
-    assert found(AUTH="keys", ADMIN_KEY=ADMIN_KEY) == []
-    secret = bell.database.with_name("tracking.db.secret")
-    for mode, count in ((0o600, 0), (0o400, 0), (0o640, 1), (0o604, 1)):
-        secret.chmod(mode)
-        assert len(found()) == count, oct(mode)
-    assert "chmod 600" in found()[0]
-    assert found(SECRET_KEY="a-secret-of-the-settings") == []
-    for n in range(4):
-        bell.create(f"t{n}")
-    assert "4 tenants" in found(SECRET_KEY="a-secret-of-the-settings")[0]
-    before = bell.rows("SELECT * FROM tenants")
-    assert findings(bell)
-    assert bell.rows("SELECT * FROM tenants") == before
-    assert bell.stop() == 0
-    assert len(found(SECRET_KEY="a-secret-of-the-settings")) == 1, "without a server as well"
 
 
 def test_metrics_are_read_with_their_token(start_bell: Callable[..., Bell]) -> None:

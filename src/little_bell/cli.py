@@ -91,6 +91,7 @@ def let_through(command: Command) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    os.umask(os.umask(0o077) | 0o007)  # what is written holds people's addresses: not for others
     rest = list(sys.argv[1:] if arguments is None else arguments)
     name = rest.pop(0) if rest and not rest[0].startswith("--") else "serve"
     if name in ("help", "-h") or "--help" in rest:

@@ -154,11 +154,12 @@ def keys_revoke(config: Config, _values: dict[str, str], arguments: str) -> int:
 
 
 def doctor(config: Config, _values: dict[str, str], _argument: str) -> int:
-    """Say what stands open, and what closes it; exit code 1 where something does."""
+    """Say what stands open or goes wrong soon; exit code 1 where something does."""
     from little_bell.ops.doctor import examine
+    from little_bell.wire.control import call
 
     existing(config)
-    found = examine(config)
+    found = examine(config, call)
     for number, finding in enumerate(found, 1):
         say(f"{number}. {finding.what}: {finding.hint}")
     if not found:
@@ -249,7 +250,7 @@ COMMANDS = (
     ),
     Command("keys list", "[TENANT]", "print keys by their numbers and names", keys_list),
     Command("keys revoke", "TENANT NUMBER", "let a key open nothing any more", keys_revoke),
-    Command("doctor", "", "say what stands open, and what closes it", doctor),
+    Command("doctor", "", "say what stands open or goes wrong soon, and what mends it", doctor),
     Command(
         "secret",
         "ACTION",

@@ -91,7 +91,9 @@ SETTINGS = (
         "keys: who has ADMIN_KEY",
     ),
     Setting("ADMIN_KEY", "", secret, "opens every tenant; at least 16 characters"),
+    Setting("ADMIN_KEY_FILE", "", file_path, "a file with the same, and nothing else"),
     Setting("METRICS_TOKEN", "", secret, "/metrics needs it, where it is set"),
+    Setting("METRICS_TOKEN_FILE", "", file_path, "a file with the same, and nothing else"),
     Setting(
         "LINK_POLICY",
         "any",
@@ -200,7 +202,9 @@ class Config:
     secret_key_file: str
     auth: str
     admin_key: str
+    admin_key_file: str
     metrics_token: str
+    metrics_token_file: str
     link_policy: str
     cors_origins: tuple[str, ...]
     consent: int  # of tracking.privacy, as are the next two
@@ -234,9 +238,31 @@ class Config:
                 shown = "..." if setting.name in SECRETS else repr(text)
                 raise StartError(f"{setting.name}={shown} is not {error}") from None
             setattr(self, setting.name.lower(), value)
+        self.admin_key = self._of_file("ADMIN_KEY", self.admin_key, self.admin_key_file)
+        self.metrics_token = self._of_file(
+            "METRICS_TOKEN", self.metrics_token, self.metrics_token_file
+        )
         if self.log_level is None:
             self.log_level = self.rust_log or LEVELS["info"]
         self.listening_on(self.port)
+
+    def _of_file(self, name: str, value: str, path: str) -> str:
+        """A secret as it was given, or what its file says, the last line's end left out."""
+        if not path:
+            return value
+        if value:
+            raise StartError(f"{name} and {name}_FILE are both set: leave one out")
+        try:
+            with open(path, encoding="utf-8") as file:
+                value = secret(file.read(4096).strip())
+        except OSError as error:
+            raise StartError(f"{name}_FILE={path!r} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            what = "UTF-8" if isinstance(error, UnicodeDecodeError) else error
+            raise StartError(f"what {name}_FILE={path!r} holds is not {what}") from None
+        if not value:
+            raise StartError(f"{name}_FILE={path!r} is empty")
+        return value
 
     def listening_on(self, port: int) -> None:
         """BASE_URL follows the port that was really bound, unless it was set."""

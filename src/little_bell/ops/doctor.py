@@ -1,15 +1,22 @@
-"""The doctor: what of a bell stands open, and what closes it. Reads, and changes nothing."""
+"""The doctor: what of a bell stands open or goes wrong soon, and what mends it. Changes nothing."""
 
+import json
 import os
+import re
 from typing import NamedTuple
 
+from little_bell import __version__
 from little_bell.config import Config
+from little_bell.errors import LittleBellError
+from little_bell.ops.corrector import Call
 from little_bell.ops.secret import secret_path
 from little_bell.store import names
 from little_bell.store.reader import Reader
 from little_bell.store.tenants import some
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
+NETWORKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs")
+ROOM = 256 << 20  # bytes that should be free, whatever the size of the database
 
 
 class Finding(NamedTuple):
@@ -19,17 +26,21 @@ class Finding(NamedTuple):
     hint: str
 
 
-def examine(config: Config) -> list[Finding]:
+def examine(config: Config, call: Call) -> list[Finding]:
     """All findings, those that concern most first. Raises StoreError."""
     return [
         finding
         for finding in (
+            server(config.database_url, call),
             open_tenants(config),
             admin_key(config),
             link_policy(config),
             base_url(config),
             metrics(config),
             secret(config),
+            database(config),
+            room(config),
+            file_system(config),
         )
         if finding is not None
     ]
@@ -94,14 +105,81 @@ def metrics(config: Config) -> Finding | None:
     return Finding("anybody may read /metrics", "set METRICS_TOKEN")
 
 
-def secret(config: Config) -> Finding | None:
-    if config.secret_key:
-        return None
-    path = secret_path(config)
+def server(path: str, call: Call) -> Finding | None:
+    """Whether the server, where one is running, is well and the one that is installed."""
     try:
-        others = os.stat(path).st_mode & 0o077
+        status = json.loads(call(path, "GET", "/status", None)[1])
+    except LittleBellError:
+        return None
+    if status["status"] != "healthy":
+        return Finding(
+            f"the server is {status['status']}: {status.get('reason', 'no reason is given')}",
+            "look at its log and at the disk; answers may not be durable meanwhile",
+        )
+    if status["version"] != __version__:
+        return Finding(
+            f"the server that runs is {status['version']}, this command {__version__}",
+            "restart the server",
+        )
+    return None
+
+
+def secret(config: Config) -> Finding | None:
+    return None if config.secret_key else exposed(secret_path(config), 0o077, "600")
+
+
+def database(config: Config) -> Finding | None:
+    return exposed(config.database_url, 0o007, "o=")
+
+
+def exposed(path: str, others: int, mode: str) -> Finding | None:
+    """Whether somebody may use a file who should not: bits of its mode."""
+    try:
+        if not os.stat(path).st_mode & others:
+            return None
     except FileNotFoundError:
         return None  # the next start makes it
-    if not others:
+    return Finding(f"others than its owner may use {path}", f"chmod {mode} {path}")
+
+
+def room(config: Config) -> Finding | None:
+    """Whether the disk has room for a copy, as backup, check and rebuild make one."""
+    path = config.database_url
+    disk = os.statvfs(os.path.dirname(path))
+    free = disk.f_bavail * disk.f_frsize
+    wanted = max(ROOM, os.stat(path).st_size)
+    if free >= wanted:
         return None
-    return Finding(f"others than its owner may use {path}", f"chmod 600 {path}")
+    return Finding(
+        f"{free >> 20} MiB are free beside {path}: too little for a copy of it, as backup, check "
+        "and rebuild make one",
+        f"have {wanted >> 20} MiB free; little-bell purge and RETENTION_DAYS keep the log short",
+    )
+
+
+def file_system(config: Config) -> Finding | None:
+    """Whether the database is on another machine (https://sqlite.org/howtocorrupt.html, 2.1)."""
+    kind = kind_of(os.path.dirname(config.database_url), "/proc/self/mounts")
+    if kind not in NETWORKS:
+        return None
+    return Finding(
+        f"{config.database_url} is on {kind}, whose locks and write-ahead log cannot be relied on",
+        "keep the database on a disk of this machine",
+    )
+
+
+def kind_of(folder: str, mounts: str) -> str:
+    """The type of the file system that a folder is on, by a table like /proc/mounts, or nothing."""
+    found, longest = "", -1
+    try:
+        with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                _, place, kind, *_ = line.split(" ")
+                place = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), place).rstrip(
+                    "/"
+                )
+                if (folder + "/").startswith(place + "/") and len(place) >= longest:
+                    found, longest = kind, len(place)
+    except (OSError, ValueError):
+        pass  # not Linux
+    return found
