@@ -17,7 +17,7 @@ ORDER = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("serve", "relay", "rewrite"),
+    ("serve", "relay", "rewrite", "demo"),
     ("wire",),
     ("api", "pages", "mail", "ops"),
     ("config", "page"),

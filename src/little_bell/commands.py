@@ -46,6 +46,25 @@ def serve(config: Config, values: dict[str, str], _argument: str) -> int:
     return 0
 
 
+def demo(config: Config, values: dict[str, str], _argument: str) -> int:
+    """Show a server full of invented mail until Ctrl-C."""
+    from little_bell.config import SETTINGS
+    from little_bell.demo.run import Options
+    from little_bell.demo.run import run as show
+
+    # A setting of the server at home must not reach the demo; where it listens may be chosen.
+    ours = {setting.name for setting in SETTINGS} | {"LISTEN_FDS", "LISTEN_PID"}
+    rest = {k: v for k, v in values.items() if k not in ours and not k.startswith("--")}
+    options = Options(
+        values.get("--keep", ""),
+        "--no-browser" not in values,
+        "--no-live" not in values,
+        values.get("HOST", ""),
+        str(config.port),
+    )
+    return show(options, rest, say, task)
+
+
 def status(config: Config, _values: dict[str, str], _argument: str) -> int:
     """Print what the running server says of itself; exit code 1 where it is not well."""
     from little_bell.wire.control import call
@@ -236,6 +255,17 @@ COMMANDS = (
             "--tls-cert FILE      what STARTTLS shows to clients",
             "--tls-key FILE       its key",
             "--max-size BYTES     of a message",
+        ),
+    ),
+    Command(
+        "demo",
+        "",
+        "show a server full of invented mail, until Ctrl-C",
+        demo,
+        (
+            "--keep DIR     leave the database in this new folder",
+            "--no-browser   print the addresses, open nothing",
+            "--no-live      nothing goes on arriving",
         ),
     ),
     Command("status", "", "say how the server on this database is", status),
