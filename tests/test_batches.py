@@ -772,9 +772,9 @@ def test_a_batch_whose_descriptor_was_lost_is_told_to_come_again() -> None:
     with ours, theirs:
         ours.setblocking(False)
         lane.channel, lane.in_flight = ours, 2
-        for message in (b"7 1234", b"dashboard 200"):
+        for message in (b"7 1234", b"dashboard 200 1500"):
             theirs.send(message)
-        assert lane.reports() == [("dashboard", 200)]
+        assert lane.reports() == [("dashboard", 200, 0.0015)]
         assert (lane.arrivals, lane.in_flight) == ([], 1)
         assert theirs.recv(100) == b"7 503 0"
 

@@ -353,7 +353,8 @@ def test_restore_takes_only_whole_backups(bell: Bell) -> None:
         assert ran.returncode in (1, 3), source
         assert ran.stderr.count("\n") == 1, ran.stderr
         assert bell.database.read_bytes() == before
-    assert files(bell) == {"tracking.db", "tracking.db.lock", "tracking.db.secret"}
+    left = {"tracking.db", "tracking.db.lock", "tracking.db.secret"}
+    assert files(bell) == {*left, "tracking.db.backed-up"}
 
 
 def test_restore_in_place_of_a_ruined_database(bell: Bell) -> None:

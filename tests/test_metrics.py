@@ -1,8 +1,10 @@
 """GET /metrics"""
 
+import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -67,6 +69,16 @@ def test_it_works(shared: Bell) -> None:
         ("database_bytes", "gauge"),
         ("wal_bytes", "gauge"),
         ("uptime_seconds", "gauge"),
+        ("start_time_seconds", "gauge"),
+        ("cpu_seconds_total", "counter"),
+        ("slow_lane_memory_bytes", "gauge"),
+        ("slow_lane_seconds", "histogram"),
+        ("disk_free_bytes", "gauge"),
+        ("disk_size_bytes", "gauge"),
+        ("keys_refused_total", "counter"),
+        ("emails_created_total", "counter"),
+        ("connections_max", "gauge"),
+        ("faults_total", "counter"),
         ("requests_total", "counter"),
         ("latency_seconds", "histogram"),
         ("tick_seconds", "histogram"),
@@ -221,7 +233,148 @@ def test_sizes_and_uptime(bell: Bell) -> None:
     assert value(bell, "uptime_seconds") > first
 
 
-def test_connections(bell: Bell) -> None:
+def test_what_is_left_of_the_disk(bell: Bell) -> None:
+    disk = os.statvfs(bell.database.parent)
+    assert value(bell, "disk_size_bytes") == disk.f_blocks * disk.f_frsize
+    free = disk.f_bavail * disk.f_frsize
+    assert abs(value(bell, "disk_free_bytes") - free) < 1 << 30  # others write, too
+
+
+def test_when_the_last_backup_was(bell: Bell) -> None:
+    bell.create()
+    assert families(bell)["backup_timestamp_seconds"].samples == []
+    assert bell.metrics()["backup_timestamp_seconds"] == []
+    before = time.time() - 0.1  # a file's time may be that of the last tick of the kernel
+    ran = subprocess.run(
+        [*bell.program, "backup", "copy.db"], cwd=bell.folder, check=True, capture_output=True
+    )
+    assert b"copy.db" in ran.stdout
+    assert before < value(bell, "backup_timestamp_seconds") <= time.time()
+    word = bell.database.with_name("tracking.db.backed-up")
+    assert word.read_text() == f"{bell.folder / 'copy.db'}\n"
+    last = value(bell, "backup_timestamp_seconds")
+    failed = subprocess.run(
+        [*bell.program, "backup", "nowhere/copy.db"], cwd=bell.folder, capture_output=True
+    )
+    assert failed.returncode == 1
+    assert value(bell, "backup_timestamp_seconds") == last
+
+
+def test_when_it_started_and_what_it_took(bell: Bell) -> None:
+    started = value(bell, "start_time_seconds")
+    assert time.time() - 20 < started < time.time()
+    spent = value(bell, "cpu_seconds_total")
+    for _ in range(200):
+        bell.get("/acme/pixel/1.gif")
+    assert value(bell, "cpu_seconds_total") > spent
+    assert value(bell, "start_time_seconds") == started
+
+
+def test_keys_that_were_refused(start_bell: Callable[..., Bell]) -> None:
+    bell = start_bell(AUTH="keys", ADMIN_KEY="k" * 16, METRICS_TOKEN="t" * 16)
+    assert bell.get("/metrics").status == 401
+
+    def refused(reason: str) -> float:
+        answer = bell.get("/metrics", Authorization="Bearer " + "t" * 16, Accept="application/json")
+        [found] = [x for x in answer.json["keys_refused_total"] if x["reason"] == reason]
+        return float(found["value"])
+
+    assert (refused("unknown"), refused("limited")) == (0, 0)
+    bell.get("/acme/emails")  # no key at all is not a wrong one
+    assert bell.get("/acme/emails", Authorization="Bearer " + "k" * 16).status == 404
+    assert (refused("unknown"), refused("limited")) == (0, 0)
+    assert bell.get("/metrics", Authorization="Bearer wrong").status == 401
+    for _ in range(9):
+        assert bell.get("/acme/emails", Authorization="Bearer wrong").status == 401
+    assert (refused("unknown"), refused("limited")) == (10, 0)
+    for _ in range(3):
+        assert bell.get("/acme/emails", Authorization="Bearer wrong").status == 429
+    assert (refused("unknown"), refused("limited")) == (10, 3)
+
+
+def test_the_slow_lane(bell: Bell) -> None:
+    assert value(bell, "slow_lane_memory_bytes") == 0
+    assert value(bell, "slow_lane_seconds_count") == 0
+    bell.create()
+    for _ in range(3):
+        assert bell.get("/acme/dashboard").status == 200
+    assert bell.get("/acme/events.csv").status == 200
+    wait_until(lambda: value(bell, "slow_lane_seconds_count") == 4)
+    assert 0 < value(bell, "slow_lane_seconds_sum") < 60
+    assert 5_000_000 < value(bell, "slow_lane_memory_bytes") < 500_000_000
+
+
+def test_the_slow_lanes_memory_is_that_of_one_that_is_there(
+    start_bell: Callable[..., Bell],
+) -> None:
+    bell = start_bell(SLOW_LANE_IDLE_SECONDS="1")
+    bell.get("/acme/dashboard")
+    assert value(bell, "slow_lane_memory_bytes") > 0
+    wait_until(lambda: value(bell, "slow_lane_memory_bytes") == 0)
+    assert value(bell, "slow_lane_starts_total") == 1
+
+
+def test_emails_created(bell: Bell) -> None:
+    bell.create()
+    assert bell.ask("POST", "/acme/emails", b"{").status == 400
+    many = bell.ask("POST", "/acme/emails", b"{}\n" * 500, {"Content-Type": "application/x-ndjson"})
+    assert many.status == 201
+    once = {"Idempotency-Key": "k"}
+    for _ in range(2):
+        assert bell.ask("POST", "/acme/emails", {"html": "<p>x"}, once).status == 201
+    assert value(bell, "emails_created_total") == 502
+
+
+def test_each_class_of_events_is_there_from_the_start(bell: Bell) -> None:
+    samples = families(bell)["events_total"].samples
+    assert {s.labels["kind"] for s in samples} == {"open", "click"}
+    classes = {"human", "proxy", "machine", "unknown", "gone", "capped"}
+    assert {s.labels["class"] for s in samples} == classes
+    assert [s.value for s in samples] == [0] * 12
+
+
+def test_series_do_not_grow_with_what_strangers_send(bell: Bell) -> None:
+    """Every label is a word of ours: a tenant, a path, a method or a status of theirs is none."""
+    bell.create()
+
+    def everything(n: int) -> None:
+        for target in (
+            f"/tenant{n}/pixel/{n}.gif",
+            f"/tenant{n}/click/{n}?url=https://host{n}.example/{n}",
+            f"/tenant{n}/l/{n}/token{n}",
+            f"/tenant{n}/dashboard",
+            f"/{n}",
+            f"/acme/pixel/1.gif?{n}",
+            f"/acme/click/1?url=https://host{n}.example",
+        ):
+            bell.ask(
+                "GET", target, headers={"User-Agent": f"agent {n}", "X-Real-IP": f"10.0.0.{n}"}
+            )
+        bell.ask("POST", f"/tenant{n}/emails", {"campaign": f"campaign {n}"})
+        bell.ask("BREW", f"/tenant{n}")
+        bell.ask("PROPFIND", f"/tenant{n}/emails")
+        with Line(bell.port) as line:
+            line.send(b"GET /%d HTTP/1.%d\r\n\r\n" % (n, n % 10))
+            line.rest()
+
+    def series() -> int:
+        return sum(len(family.samples) for family in families(bell).values())
+
+    for n in range(10, 20):  # each form of a bad version once
+        everything(n)
+    answered = {"lane": "slow", "route": "dashboard"}
+    wait_until(lambda: value(bell, "requests_total", **answered) == 10)
+    before = series()
+    for n in range(20, 60):
+        everything(n)
+    wait_until(lambda: value(bell, "requests_total", **answered) == 50)
+    assert series() == before
+    assert before < 250
+
+
+def test_connections(start_bell: Callable[..., Bell]) -> None:
+    bell = start_bell(MAX_CONNECTIONS="100")
+    assert value(bell, "connections_max") == 100
     assert value(bell, "connections_open") == 1  # the one that asks
     with Line(bell.port) as one, Line(bell.port) as two:
         for line in (one, two):
@@ -263,7 +416,7 @@ def test_the_same_as_json(bell: Bell) -> None:
     assert set(families(bell)) <= set(shown), "it is in the text alone"
     assert shown["batch_size"]["count"] == 2
     assert shown["batch_size"]["buckets"]["1"] == 2
-    [opened] = shown["events_total"]
+    [opened] = [one for one in shown["events_total"] if one["value"]]
     assert opened == {"kind": "open", "class": "human", "value": 1}
     pixels = [one for one in shown["requests_total"] if one["route"] == "pixel"]
     assert [(one["status"], one["value"]) for one in pixels] == [("200", 1)]

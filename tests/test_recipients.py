@@ -20,6 +20,7 @@ import pytest
 from bell import BROWSER, Answer, Bell, Line, dump, raw_request, serving, wait_until
 from little_bell.config import Config
 from little_bell.ops.logs import Log
+from little_bell.ops.metrics import Counters
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.database import PAGE_SIZE
 from little_bell.store.memory import Limits
@@ -417,7 +418,8 @@ class Lane:
         self.told: list[tuple[int, int, int]] = []
         log = Log(1000)
         tell = lambda *what: self.told.append(what)  # noqa: E731
-        self.bulk = Bulk(self.recorder, self.checkpointer, log, tell, [], Policies(Config({})))
+        policies, counters = Policies(Config({})), Counters()
+        self.bulk = Bulk(self.recorder, self.checkpointer, log, tell, [], policies, counters)
         self.longest = 0.0  # seconds of the processor: what a turn takes where nobody else is
 
     def turn(self) -> None:

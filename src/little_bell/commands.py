@@ -106,6 +106,7 @@ def backup(config: Config, _values: dict[str, str], target: str) -> int:
     """Write a consistent copy of the database, beside a running server or not."""
     from little_bell.ops import rotation
     from little_bell.ops.backup import backup as run
+    from little_bell.ops.backup import leave_word
 
     path = existing(config)
     rotation.refuse_foreign(target)
@@ -114,6 +115,7 @@ def backup(config: Config, _values: dict[str, str], target: str) -> int:
     keys = rotation.save(config, target)
     if keys:
         say(f"{keys}: the keys that sign links; keep it as safe as the server's own")
+    leave_word(path, target)
     return 0
 
 

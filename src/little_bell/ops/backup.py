@@ -6,6 +6,7 @@ from time import gmtime, strftime, time
 
 from little_bell.errors import LittleBellError
 from little_bell.ops.check import Say, quiet
+from little_bell.ops.health import BACKED_UP
 from little_bell.ops.side_file import side_file
 from little_bell.store.copy import copied, damage, fold, keep_ids
 from little_bell.store.database import APPLICATION_ID
@@ -61,6 +62,16 @@ def backup(database: str, target: str, say: Say = quiet) -> int:
         sync_file(name)
         put(name, target)
     return os.path.getsize(target)
+
+
+def leave_word(database: str, target: str) -> None:
+    """Note beside a database that a backup of it was done, for its server's metrics; not where
+    nothing can be written there."""
+    with contextlib.suppress(OSError), side_file(os.path.dirname(database)) as name:
+        with open(name, "w", encoding="utf-8") as file:
+            file.write(os.path.abspath(target) + "\n")
+        os.chmod(name, 0o644)  # the server may run as somebody else
+        os.replace(name, database + BACKED_UP)
 
 
 def restore(source: str, database: str, skip: int = 0, say: Say = quiet) -> tuple[str | None, bool]:

@@ -1,7 +1,7 @@
 """Whether the bell works, and everything it measures."""
 
 import os
-from time import monotonic
+from time import monotonic, process_time, time
 
 from little_bell import __version__
 from little_bell.ops.logs import Log
@@ -13,7 +13,12 @@ from little_bell.tracking.hit import KINDS
 from little_bell.tracking.rules import CLASSES
 
 UNCOUNTED = {GONE: "gone", OVER_CAP: "capped"}  # hits that are no event of a class
+BACKED_UP = ".backed-up"  # behind the database's name: written when a backup of it is done
 
+# Each is there from the start: what counts from nothing to one has not risen for Prometheus.
+NO_EVENTS = {
+    (kind, class_): 0 for kind in range(2) for class_ in (*range(len(CLASSES)), *UNCOUNTED)
+}
 
 HELD = "another program reads an old state of the database: the write-ahead log grows past its cap"
 
@@ -24,6 +29,24 @@ def file_size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
+
+
+def disk(path: str) -> tuple[int, int]:
+    """Bytes of the file system under a file: those this user may still fill, and all; 0 where
+    the system does not say."""
+    try:
+        found = os.statvfs(os.path.dirname(path) or ".")
+    except OSError:
+        return 0, 0
+    return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+
+def backed_up(path: str) -> list[tuple[dict[str, str], float]]:
+    """When the last backup of a database was done, seconds since the epoch, if one ever was."""
+    try:
+        return [({}, os.stat(path + BACKED_UP).st_mtime)]
+    except OSError:
+        return []
 
 
 class Health:
@@ -37,6 +60,7 @@ class Health:
         self.checkpointer = checkpointer
         self.log = log
         self.started = monotonic()
+        self.started_at = time()
 
     def report(self) -> dict[str, object]:
         """The body of /health; `status` is healthy, or degraded with a reason."""
@@ -68,8 +92,11 @@ class Health:
         ]
         events = [
             ({"kind": KINDS[kind], "class": UNCOUNTED.get(class_) or CLASSES[class_]}, float(n))
-            for (kind, class_), n in sorted(counters.events.items())
+            for (kind, class_), n in sorted({**NO_EVENTS, **counters.events}.items())
         ]
+
+        path = recorder.writer.path
+        disk_free, disk_size = disk(path)
 
         def one(name: str, kind: str, help_: str, value: float) -> Metric:
             return Metric(name, kind, help_, [({}, value + 0)])  # what is true is 1 in JSON as well
@@ -77,15 +104,31 @@ class Health:
         return [
             Metric("info", "gauge", "The version that runs.", [({"version": __version__}, 1.0)]),
             one("uptime_seconds", "gauge", "Seconds since start.", monotonic() - self.started),
+            one(
+                "start_time_seconds",
+                "gauge",
+                "When it was started, seconds since the epoch.",
+                self.started_at,
+            ),
+            one("cpu_seconds_total", "counter", "Processor time of the fast lane.", process_time()),
             one("healthy", "gauge", "1 while every answer is durable.", recorder.reason is None),
             one("memory_bytes", "gauge", "Resident memory of the fast lane.", resident_bytes()),
             one(
-                "database_bytes",
+                "slow_lane_memory_bytes",
                 "gauge",
-                "Size of the database file.",
-                file_size(recorder.writer.path),
+                "Resident memory of the slow lane; 0 while there is none.",
+                resident_bytes(counters.slow_pid) if counters.slow_pid else 0,
             ),
+            one("database_bytes", "gauge", "Size of the database file.", file_size(path)),
             one("wal_bytes", "gauge", "Size of the write-ahead log.", self.wal_bytes()),
+            one("disk_free_bytes", "gauge", "Room left where the database is.", disk_free),
+            one("disk_size_bytes", "gauge", "Size of the file system of the database.", disk_size),
+            Metric(
+                "backup_timestamp_seconds",
+                "gauge",
+                "When `little-bell backup` last wrote one, seconds since the epoch.",
+                backed_up(path),
+            ),
             one(
                 "checkpoints_total",
                 "counter",
@@ -110,6 +153,12 @@ class Health:
                 "histogram",
                 "From bytes read to the answer handed to the kernel, fast lane.",
                 counters.latency,
+            ),
+            Metric(
+                "slow_lane_seconds",
+                "histogram",
+                "From a whole request to its answer, slow lane.",
+                counters.slow_latency,
             ),
             Metric("tick_seconds", "histogram", "Duration of a turn of the loop.", counters.tick),
             one(
@@ -165,12 +214,19 @@ class Health:
                 "Requests of management refused because too many came.",
                 counters.requests_limited,
             ),
+            Metric(
+                "keys_refused_total",
+                "counter",
+                "Keys that open nothing, and those not looked at because too many of these came.",
+                [({"reason": reason}, float(n)) for reason, n in counters.keys_refused.items()],
+            ),
             one(
                 "answers_not_durable_total",
                 "counter",
                 "Answers sent before their event was safe.",
                 counters.answers_not_durable,
             ),
+            one("emails_created_total", "counter", "Emails created.", counters.emails_created),
             one(
                 "events_waiting", "gauge", "Events that wait for the disk.", recorder.events_waiting
             ),
@@ -190,6 +246,7 @@ class Health:
                 "rows_refused_total", "counter", "Rows that the database refused.", recorder.refused
             ),
             one("connections_open", "gauge", "Open connections.", counters.connections),
+            one("connections_max", "gauge", "Most that may be open.", counters.connections_max),
             one("connections_total", "counter", "Connections accepted.", counters.accepted),
             one(
                 "slow_lane_starts_total",
@@ -197,6 +254,7 @@ class Health:
                 "Times the slow lane was started.",
                 counters.slow_starts,
             ),
+            one("faults_total", "counter", "Faults of the fast lane, logged.", self.log.faults),
             one(
                 "log_lines_dropped_total",
                 "counter",

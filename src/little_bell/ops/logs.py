@@ -62,6 +62,7 @@ class Log:
         self.lines: list[str] = []
         self.held = b""
         self.dropped = 0
+        self.faults = 0
         self._second = -1  # none yet
         self._stamp = ""
 
@@ -89,6 +90,7 @@ class Log:
 
     def fault(self, message: str, error: Exception) -> None:
         """A fault of ours, with its trace."""
+        self.faults += 1
         try:
             import traceback
 

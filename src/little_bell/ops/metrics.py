@@ -8,8 +8,11 @@ from typing import NamedTuple
 PREFIX = "little_bell_"
 
 WITHHELD = ("consent", "gpc", "optout")  # why a hit was not stored
+REFUSED_KEYS = ("unknown", "limited")  # why a key was not taken
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+# Of answers that take their time: pages, exports, many emails at once.
+LONG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
 
@@ -54,14 +57,19 @@ class Counters:
         "blocked",
         "commit",
         "connections",
+        "connections_max",
+        "emails_created",
         "events",
         "events_purged",
         "heads",
+        "keys_refused",
         "latency",
         "longest_turn",
         "misses_limited",
         "requests",
         "requests_limited",
+        "slow_latency",
+        "slow_pid",
         "slow_starts",
         "tick",
         "unknown_ids",
@@ -72,7 +80,9 @@ class Counters:
         self.requests: dict[tuple[str, str, int], int] = {}  # (lane, route, status)
         self.events: dict[tuple[int, int], int] = {}  # (kind, class, or what became of it)
         self.withheld = dict.fromkeys(WITHHELD, 0)  # hits that were not stored, by reason
+        self.keys_refused = dict.fromkeys(REFUSED_KEYS, 0)  # by reason
         self.latency = Histogram(SECONDS)
+        self.slow_latency = Histogram(LONG_SECONDS)
         self.tick = Histogram(SECONDS)
         self.commit = Histogram(SECONDS)
         self.batch = Histogram(SIZES)
@@ -83,11 +93,14 @@ class Counters:
         self.blocked = 0
         self.misses_limited = 0
         self.requests_limited = 0
+        self.emails_created = 0
         self.events_purged = 0
         self.answers_not_durable = 0
         self.accepted = 0
         self.connections = 0
+        self.connections_max = 0
         self.slow_starts = 0
+        self.slow_pid = 0  # of the process behind the pages, while there is one
 
     def withhold(self, reason: str) -> None:
         self.withheld[reason] += 1
@@ -152,10 +165,10 @@ def as_json(metrics: list[Metric]) -> dict[str, object]:
     return shown
 
 
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 where the system does not say so cheaply."""
+def resident_bytes(process: int | str = "self") -> int:
+    """Memory of a process that is in RAM; 0 where the system does not say so cheaply."""
     try:
-        with open("/proc/self/statm") as statm:
+        with open(f"/proc/{process}/statm") as statm:
             return int(statm.read().split()[1]) * 4096
     except (OSError, ValueError):
         return 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from little_bell.errors import DataError, Refused, StoreError
 from little_bell.ops.logs import INFO, Log
+from little_bell.ops.metrics import Counters
 from little_bell.store.batch import Batch, Sweep
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.idempotency import Created
@@ -51,10 +52,12 @@ class Bulk:
         tell: Tell,
         emails: Sequence[NewEmail],
         policies: Policies,
+        counters: Counters,
     ) -> None:
         """`emails` are those of the tick under way, whose keys are in no file yet."""
         self.emails = emails
         self.policies = policies
+        self.counters = counters
         self.recorder = recorder
         self.checkpointer = checkpointer
         self.memory = recorder.writer.memory
@@ -183,6 +186,7 @@ class Bulk:
             batch = entry.batch
             if batch.over and batch.error is None:
                 self.tell(entry.number, 201, batch.first)
+                self.counters.emails_created += batch.plan.emails
                 self._log(entry)
             else:
                 self.tell(entry.number, 400 if isinstance(batch.error, DataError) else 503, 0)

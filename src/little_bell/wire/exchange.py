@@ -38,6 +38,7 @@ class Exchange:
         self.body: BinaryIO | None = None
         self.spooled = 0  # bytes of it, roughly
         self.whole = False  # the request is
+        self.whole_at = 0.0  # monotonic, since then
         self.answered = False  # its answer is made
         self.stream: Stream | None = None  # where the answer is a long one
         self.out = memoryview(b"")

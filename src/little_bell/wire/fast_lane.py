@@ -81,7 +81,7 @@ class FastLane:
         )
         self.hits = self.tracker.hits
         self.emails: list[NewEmail] = []
-        self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails, policies)
+        self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails, policies, self.counters)
         self.purger = Purger(config, recorder, checkpointer, log, self.counters, self.replies)
         self.register = Register(config, self.replies, log, self.bulk, self.emails, addresses)
         self.privacy = Privacy(config, recorder, self.replies, log, policies)
@@ -170,6 +170,7 @@ class FastLane:
             self.purger.settle(now, spent)
             counters.batch.observe(len(hits) + len(emails))
             if durable:
+                counters.emails_created += sum(1 for _, email in written.emails if email)
                 self._recorded(zip(hits, written.classes, strict=True))
             else:
                 counters.answers_not_durable += len(hits)

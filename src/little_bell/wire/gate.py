@@ -116,12 +116,14 @@ class Gate:
         source = self._source(request, peer)
         wait = self.failures.wait(source, monotonic())
         if wait:
+            self.replies.counters.keys_refused["limited"] += 1
             raise Refused(429, SLOWED, retry_after=ceil(wait))
         hash_ = digest(given)
         if self.has_admin and same(hash_, self.admin.hash):
             return self.admin
         key = self.keys.by_hash.get(hash_)
         if key is None:
+            self.replies.counters.keys_refused["unknown"] += 1
             self.failures.spend(source, monotonic())
         return key
 

@@ -1,11 +1,11 @@
 """Handing sockets from the fast lane to the slow one.
 
 Messages to the slow lane are a request's bytes with the client's socket, or `number status first`:
-what became of a batch or an erasure. Messages back are `route status`, one for each answer, for
-the metrics, `exports number` of the long answers that go on, `number offset` with a descriptor: a
-batch of emails to be created (see `store.batch_file`), or `erase number ...`: a recipient to be
-erased. The fast lane owns the slow one's life: it starts the process on first need and lets it go
-by closing the channel.
+what became of a batch or an erasure. Messages back are `route status microseconds`, one for each
+answer, for the metrics, `exports number` of the long answers that go on, `number offset` with a
+descriptor: a batch of emails to be created (see `store.batch_file`), or `erase number ...`: a
+recipient to be erased. The fast lane owns the slow one's life: it starts the process on first need
+and lets it go by closing the channel.
 """
 
 import os
@@ -113,10 +113,11 @@ class SlowLane:
         self.starts += 1
         return ours
 
-    def reports(self) -> list[tuple[str, int]]:
-        """What the slow lane answered since: (route, status), up to what fills `arrivals`: the rest
-        is for the next turn. Forgets a process that ended."""
-        found: list[tuple[str, int]] = []
+    def reports(self) -> list[tuple[str, int, float]]:
+        """What the slow lane answered since: (route, status, seconds from the whole request to
+        its answer, 0.0: unknown), up to what fills `arrivals`: the rest is for the next turn.
+        Forgets a process that ended."""
+        found: list[tuple[str, int, float]] = []
         while self.channel is not None and len(self.arrivals) < ARRIVALS:
             try:
                 data, descriptors, _, _ = socket.recv_fds(self.channel, 4096, 1)
@@ -141,7 +142,8 @@ class SlowLane:
             if first == ERASE:
                 self.wishes.append(read_wish(second))
                 continue
-            found.append((first, int(second)))
+            status, micros = second.split()
+            found.append((first, int(status), int(micros) / 1e6))
             self.in_flight -= 1
         return found
 

@@ -79,8 +79,11 @@ class Passage:
 
     def hear(self) -> None:
         """Count what was answered, and take batches over."""
-        for route, status in self.slow.reports():
-            self.lane.counters.request("slow", route, status)
+        counters = self.lane.counters
+        for route, status, seconds in self.slow.reports():
+            counters.request("slow", route, status)
+            if seconds:
+                counters.slow_latency.observe(seconds)
         arrivals, self.slow.arrivals = self.slow.arrivals, []
         for arrival in arrivals:
             self.lane.register.arrive(arrival)
@@ -122,6 +125,7 @@ class Passage:
             self.selector.register(channel, EVENT_READ, self.hear)
             self.lane.counters.slow_starts += 1
         self.watched = channel
+        self.lane.counters.slow_pid = 0 if channel is None else self.slow.pid
 
 
 def size_of(connection: Connection) -> int:

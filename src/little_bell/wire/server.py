@@ -58,6 +58,7 @@ class Server:
         self.room = Room(config.idle_seconds, config.request_seconds)
         self.lane = lane
         self.counters = lane.counters
+        self.counters.connections_max = self.most
         self.listeners = [*listeners, control]
         self.control = control
         self.selector = selectors.DefaultSelector()
@@ -67,12 +68,11 @@ class Server:
         self.more: list[Connection] = []  # hold requests that this tick had no room for
         self.taken = 0  # requests of this tick
         self.now = monotonic()  # stands still during a tick
-        self.idle_deadline = self.now
+        self.idle_deadline = self.swept_at = self.now
         self.enough = 0.0  # perf_counter after which this tick takes no more requests
         self.rotation = 0
         self.unswept = False  # some connections whose time is over are still open
         self.stop_at = 0.0  # monotonic, once SIGTERM came
-        self.swept_at = monotonic()
         self.full = False  # said in the log that no connection more can be taken
         self.held = False  # said in the log that a reader is in the way of checkpoints
         for one in self.listeners:

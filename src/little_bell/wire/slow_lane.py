@@ -281,6 +281,7 @@ class SlowLane:
         """Have the answer made by a thread."""
         self._wait_for(exchange, 0)
         exchange.deadline = FOREVER
+        exchange.whole_at = monotonic()
         self.workshop.make(exchange)
 
     def _batch_is_over(self, number: int, status: int, first: int) -> None:
@@ -302,7 +303,7 @@ class SlowLane:
             return
         stream = exchange.stream
         if made.kind == WHOLE:
-            self._report(exchange.route, made.status)
+            self._report(exchange.route, made.status, exchange.whole_at)
             if stream is not None:  # it failed before its first piece
                 self._forget(exchange, stream)
         elif stream is not None:
@@ -312,7 +313,7 @@ class SlowLane:
             elif made.kind == CUT:
                 self._close(exchange)
             elif not exchange.answered:
-                self._report(exchange.route, stream.status)
+                self._report(exchange.route, stream.status, exchange.whole_at)
         if exchange in self.exchanges:
             exchange.answer(made.data, monotonic(), SEND_SECONDS)
             self._send(exchange)
@@ -366,9 +367,10 @@ class SlowLane:
         """So that this process is not let go amid them."""
         self._say(f"{EXPORTS} {len(self.exports)}")
 
-    def _report(self, route: str, status: int) -> None:
-        """A request is answered: once for each."""
-        self._say(f"{route} {status}")
+    def _report(self, route: str, status: int, begun: float = 0.0) -> None:
+        """A request is answered: once for each. `begun` (monotonic): it was whole then."""
+        micros = max(1, int((monotonic() - begun) * 1e6)) if begun else 0
+        self._say(f"{route} {status} {micros}")
 
     def _say(self, message: str) -> None:
         if self.open:
