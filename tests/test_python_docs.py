@@ -4,7 +4,6 @@ what stands behind them."""
 import contextlib
 import io
 import os
-import re
 import socketserver
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bell import Bell
+from examples import blocks, expected
 
 ROOT = Path(__file__).parent.parent
 DOC = (ROOT / "docs" / "PYTHON.md").read_text()
@@ -54,8 +54,8 @@ def sink() -> Iterator[Sink]:
         thread.join()
 
 
-def blocks(text: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+def codes(text: str) -> list[str]:
+    return [block.code for block in blocks(text) if block.language == "python"]
 
 
 def here(code: str, bell: Bell, sink: Sink) -> str:
@@ -69,11 +69,6 @@ def here(code: str, bell: Bell, sink: Sink) -> str:
     return code
 
 
-def expected(code: str) -> list[str]:
-    """What its `print(...)  # so` lines print."""
-    return re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
-
-
 def split() -> tuple[str, str]:
     """The document without its section on Django, and that."""
     before, _, rest = DOC.partition("\n## Django\n")
@@ -85,16 +80,16 @@ def test_each_example(
     start_bell: Callable[..., Bell], sink: Sink, caplog: pytest.LogCaptureFixture
 ) -> None:
     bell = start_bell(AUTH="keys", ADMIN_KEY=KEY)
-    codes = blocks(split()[0])
-    assert len(codes) >= 9
+    found = codes(split()[0])
+    assert len(found) >= 9
     names: dict[str, object] = {"__name__": "example"}
-    for code in codes:
+    for code in found:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(here(code, bell, sink), "docs/PYTHON.md", "exec"), names)
-        lines = printed.getvalue().splitlines()
+        lines = iter(printed.getvalue().splitlines())
         for line in expected(code):
-            assert line in lines
+            assert line in lines, code  # in this order
     for name in ("client", "bell"):
         names[name].close()  # type: ignore[attr-defined]
     assert caplog.records == []
@@ -106,7 +101,7 @@ def test_the_examples_of_django(
     start_bell: Callable[..., Bell], sink: Sink, tmp_path: Path
 ) -> None:
     bell = start_bell(AUTH="keys", ADMIN_KEY=KEY)
-    settings, code = blocks(split()[1])
+    settings, code = codes(split()[1])
     port = f'EMAIL_HOST, EMAIL_PORT = "127.0.0.1", {sink.server_address[1]}\n'
     (tmp_path / "shop_settings.py").write_text(here(settings, bell, sink) + port)
     begin = "import django, logging\ndjango.setup()\nlogging.basicConfig()\n"
