@@ -28,6 +28,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 from typing import Any, NamedTuple
 
 from bell import Bell
@@ -232,7 +233,14 @@ class Run:
         folder.mkdir()
         port = str(self.bell.port) if self.bell else "0"  # so that a Python client goes on with it
         self.bell = Bell(folder, None, PORT=port, **settings)
-        self.bell.start()
+        for left in range(20, -1, -1):
+            try:
+                self.bell.start()
+                break
+            except AssertionError:  # somebody's connection has that port just now
+                if port == "0" or not left:
+                    raise
+                sleep(0.1)
         self.shell = Shell(folder, {"PORT": str(self.bell.port), **settings})
         return self.bell
 

@@ -359,6 +359,15 @@ def test_files_that_are_named_are_there(name: str) -> None:
             assert any(list(place.glob(span)) for place in places), span
 
 
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "docs/DESIGN.md"])
+def test_modules_that_are_named_are_there(name: str) -> None:
+    """`wire.routes`, or something in it."""
+    folders = "|".join(path.parent.name for path in SOURCE.glob("*/__init__.py"))
+    for span in re.findall(rf"`((?:{folders})\.[a-z_]+)", DOCS[name]):
+        if not span.endswith((".py", ".md")):
+            assert (SOURCE / (span.replace(".", "/") + ".py")).exists(), span
+
+
 @pytest.mark.parametrize("name", [name for name in DOCS if not name.startswith("bench/")])
 def test_lines_are_not_long(name: str) -> None:
     """Who reads the source of a document reads it in a terminal."""
