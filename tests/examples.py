@@ -285,7 +285,8 @@ class Run:
     def python(self, code: str) -> list[str]:
         """Run Python; the lines that it printed."""
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
+        bell = self.bell or self.start()
+        with contextlib.redirect_stdout(printed), contextlib.chdir(bell.folder):
             exec(compile(self.here(code), "example", "exec"), self.names)
         self.ran += 1
         return self.there(printed.getvalue()).splitlines()
