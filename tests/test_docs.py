@@ -2,11 +2,13 @@
 
 import ast
 import itertools
+import json
 import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,6 +192,28 @@ def test_each_message_of_the_log_is_named() -> None:
     assert sorted(one for one in found if not re.search(f'[`"]{re.escape(one)}', everything)) == []
 
 
+def test_usage_names_each_parameter_and_member() -> None:
+    """Of `openapi.json`: what stands in queries, requests and answers of the API."""
+    document = json.loads((SOURCE / "api" / "openapi.json").read_text())
+    named: set[str] = set()
+
+    def look(part: Any) -> None:
+        if isinstance(part, dict):
+            if isinstance(part.get("properties"), dict):
+                named.update(part["properties"])
+            if part.get("in") == "query":
+                named.add(part["name"])
+            part = list(part.values())
+        if isinstance(part, list):
+            for one in part:
+                look(one)
+
+    look(document)
+    assert {"recipient", "recipient_prefix", "series", "unique_opens"} < named
+    shown = re.compile(r"[`\"?&](\w+)(?=[`\"=])")
+    assert sorted(named - set(shown.findall(USAGE))) == []
+
+
 def test_usage_names_each_exit_code() -> None:
     codes = [str(code) for code in (0, FAILED, WRONG_USAGE, CANNOT_START)]
     parts = [part for part in USAGE.split("\n\n") if re.search("exit code", part, re.I)]
@@ -226,6 +250,7 @@ def test_metrics_that_are_named_are_there(name: str, metrics: dict[str, str]) ->
 def test_variables_that_are_named_are_settings(name: str) -> None:
     """`NAME=value` in commands, and whatever has capitals and an underscore in a sentence."""
     known = {setting.name for setting in SETTINGS} | set(OTHERS)
+    known |= set(re.findall(r"\$\{?([A-Z][A-Z0-9_]*)", DOCS[name]))  # an example's own
     in_blocks, spans = code(DOCS[name])
     for text in in_blocks + spans:
         named = set(re.findall(r"(?<![\w/$.{-])([A-Z][A-Z0-9_]+)=[^=A-Z\s$]", text))
