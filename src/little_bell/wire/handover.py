@@ -97,10 +97,11 @@ class SlowLane:
         ours.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * MAX_MESSAGE)
         try:
+            # -P: what lies in the folder of the start is no module.
             # As descriptor 3: whatever else is open here is close-on-exec.
             self.pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-m", "little_bell.wire.slow_lane"],
+                [sys.executable, "-P", "-m", "little_bell.wire.slow_lane"],
                 self.environment,
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],
             )

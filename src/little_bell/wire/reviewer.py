@@ -56,7 +56,7 @@ class Reviewer:
 
     def _begin(self, now: float) -> None:
         null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
-        program = [sys.executable, "-c", PROGRAM]
+        program = [sys.executable, "-P", "-c", PROGRAM]  # -P: see handover
         try:
             self.pid = os.posix_spawn(sys.executable, program, self.environment, file_actions=null)
         except OSError as error:
