@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve test soak lint format bench screenshots clean
+.PHONY: help serve test soak lint format bench screenshots build pyz clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,8 +32,15 @@ bench: .venv/bench ## nginx, uvicorn and Little Bell in turn; writes bench/RESUL
 screenshots: .venv/test ## make docs/img anew, by Chromium
 	$(BIN)/python tests/screenshots.py
 
-clean: ## remove what was installed here; data/ stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+build: .venv/build ## dist/: the wheel, and the source archive
+	@rm -rf dist/little_bell-*
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+pyz: build ## dist/little-bell.pyz: all in one file, for this Python and platform
+	$(BIN)/python tools/build_pyz.py dist/little_bell-*.whl dist/little-bell.pyz
+
+clean: ## remove what was installed and built here; data/ stays
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Stamps: each names what is installed in .venv.
 .venv/python:
@@ -52,6 +59,10 @@ clean: ## remove what was installed here; data/ stays
 .venv/test: .venv/serve tests/install-system-packages
 	@$(PIP) --editable '.[test]'
 	@tests/install-system-packages
+	@touch $@
+
+.venv/build: .venv/serve
+	@$(PIP) --editable '.[build]'
 	@touch $@
 
 .venv/bench: .venv/serve

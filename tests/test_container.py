@@ -1,0 +1,198 @@
+"""The container: its files through their linters, and its first program for real, as root"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import little_bell
+from bell import Bell, wait_until
+
+ROOT = Path(__file__).parent.parent
+ENTRYPOINT = ROOT / "deploy" / "docker-entrypoint"
+COMPOSE = [ROOT / "docker-compose.yml", ROOT / "deploy" / "docker-compose.production.yml"]
+BELL = 10001  # the user in the image
+needs_shellcheck = pytest.mark.skipif(
+    not shutil.which("shellcheck") and not os.environ.get("CI"), reason="needs shellcheck"
+)
+
+
+def lint(*command: object) -> None:
+    ran = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_dockerfile_through_hadolint() -> None:
+    lint(Path(sys.executable).parent / "hadolint", ROOT / "Dockerfile")
+
+
+def test_compose_files_are_what_their_specification_says() -> None:
+    schema = ["--builtin-schema", "vendor.compose-spec"]
+    lint(Path(sys.executable).parent / "check-jsonschema", *schema, *COMPOSE)
+
+
+@needs_shellcheck
+def test_shell_scripts_through_shellcheck() -> None:
+    lint("shellcheck", ENTRYPOINT, ROOT / "tests" / "install-system-packages")
+
+
+def test_what_the_dockerfile_copies_is_let_through() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    allowed = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    copied: set[str] = set()
+    for line in re.findall(r"^COPY (?!--from)(.+)", (ROOT / "Dockerfile").read_text(), re.M):
+        copied.update(line.split()[:-1])
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def namespaces() -> bool:
+    """Whether this is root, and may make a small world of its own: not so in most containers."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        return False
+    made = subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True)
+    return made.returncode == 0
+
+
+in_a_world = pytest.mark.skipif(not namespaces(), reason="needs root that may unshare, and setpriv")
+
+# What the image has: Little Bell in /opt, readable by all, wherever it is here. /opt/app is /app.
+WORLD = """
+set -eu
+mount -t tmpfs tmpfs /opt
+mkdir -p /opt/python /opt/site /opt/source /opt/app /opt/little-bell/bin
+mount --bind "$PYTHON" /opt/python
+mount --bind "$SITE" /opt/site
+mount --bind "$SOURCE" /opt/source
+mount --bind "$APP" /opt/app
+cat > /opt/little-bell/bin/little-bell <<'END'
+#!/bin/sh
+export PYTHONPATH=/opt/source:/opt/site PYTHONDONTWRITEBYTECODE=1
+exec /opt/python/bin/python3 -m little_bell "$@"
+END
+chmod 755 /opt/little-bell/bin/little-bell
+cd /opt/app
+"""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Bell]:
+    """A bell that the entrypoint starts, as process 1 of its namespace, with other mounts."""
+    yield from contained(tmp_path, 'exec "$ENTRYPOINT" "$@"')
+
+
+@pytest.fixture
+def world_as_1000(tmp_path: Path) -> Iterator[Bell]:
+    """The same, as with `docker run --user 1000`."""
+    yield from contained(tmp_path, 'exec setpriv --reuid=1000 --clear-groups "$ENTRYPOINT" "$@"')
+
+
+def contained(folder: Path, last: str) -> Iterator[Bell]:
+    folder.chmod(0o755)
+    script = folder / "entrypoint"
+    shutil.copy(ENTRYPOINT, script)
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    last = last.replace("$ENTRYPOINT", "./entrypoint")
+    bell = Bell(
+        folder,
+        [*unshare, "sh", "-c", WORLD + last, "sh", "serve"],
+        PYTHON=sys.base_prefix,
+        SITE=next(path for path in sys.path if path.endswith("site-packages")),
+        SOURCE=str(Path(little_bell.__file__).parent.parent),
+        APP=str(folder),
+    )
+    try:
+        yield bell
+    finally:
+        bell.end()
+
+
+def first_process(bell: Bell) -> int:
+    """The bell's number outside."""
+    [child] = Path(f"/proc/{bell.pid}/task/{bell.pid}/children").read_text().split()
+    return int(child)
+
+
+def status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def owners(folder: Path) -> set[tuple[int, int]]:
+    found = [path.lstat() for path in [folder, *folder.rglob("*")]]
+    return {(one.st_uid, one.st_gid) for one in found}
+
+
+def stop(bell: Bell, pid: int) -> None:
+    """SIGTERM to process 1 alone, as Docker sends it."""
+    os.kill(pid, signal.SIGTERM)
+    assert bell.process is not None
+    assert bell.process.wait(20) == 0
+    assert bell.lines()[-1]["message"] == "Stopped"
+    assert not bell.database.with_name("tracking.db-wal").exists()
+    assert bell.error_file.read_text() == ""
+
+
+@in_a_world
+def test_a_volume_of_root_becomes_the_bells(world: Bell) -> None:
+    data = world.folder / "data"
+    (data / "old").mkdir(parents=True)
+    (data / "old" / "backup.db").touch()
+    (data / "link").symlink_to("/etc/hostname")
+    before = os.stat("/etc/hostname").st_uid
+    world.start()
+    pid = first_process(world)
+    assert world.create() == 1
+    assert world.get("/acme/pixel/1.gif").status == 200
+    assert owners(data) == {(BELL, BELL)}
+    assert os.stat("/etc/hostname").st_uid == before
+    stop(world, pid)
+    assert world.rows("SELECT count(*) FROM events") == [(1,)]
+
+
+@in_a_world
+def test_nothing_of_root_is_left(world: Bell) -> None:
+    world.start()
+    found = status(first_process(world))
+    assert found["NSpid"].split()[-1] == "1"  # no shell stays in front of it
+    assert found["Uid"].split() == found["Gid"].split() == [str(BELL)] * 4
+    assert found["Groups"] == ""
+    assert found["NoNewPrivs"] == "1"
+    assert {int(found[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+
+
+@in_a_world
+def test_process_1_leaves_no_zombies(world: Bell) -> None:
+    world.settings["SLOW_LANE_IDLE_SECONDS"] = "0.5"
+    world.start()
+    pid = first_process(world)
+
+    def children() -> list[str]:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+    for _ in range(2):
+        assert world.get("/acme/dashboard").status == 200  # the slow lane
+        assert len(children()) == 1
+        wait_until(lambda: not children())  # zombies would stand there as well
+    stop(world, pid)
+
+
+@in_a_world
+def test_another_user_is_left_as_it_is(world_as_1000: Bell) -> None:
+    data = world_as_1000.folder / "data"
+    data.mkdir()
+    os.chown(data, 1000, 1000)
+    world_as_1000.start()
+    pid = first_process(world_as_1000)
+    assert status(pid)["Uid"].split() == ["1000"] * 4
+    assert world_as_1000.create() == 1
+    assert {uid for uid, _ in owners(data)} == {1000}
+    stop(world_as_1000, pid)

@@ -1,0 +1,247 @@
+"""Wheel, source archive and little-bell.pyz: what is in them, and that they run without src/"""
+
+import ast
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bell import Bell
+
+ROOT = Path(__file__).parent.parent
+TOOLS = ROOT / "tools"
+BASE = str(getattr(sys, "_base_executable", sys.executable))  # outside of any venv
+BARE = [BASE, "-I", "-S"]  # no site packages, no environment, no folder of the start
+ELSEWHERE = {"PATH": os.environ["PATH"]}
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user, as root")
+
+Built = tuple[Path, Path, Path]
+
+
+def run(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(word) for word in command],
+        env={**ELSEWHERE, **environment},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def done(*command: object, **environment: str) -> str:
+    """What a command says that has to succeed."""
+    ran = run(*command, **environment)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The wheel, made of the source archive, that one, and the executable archive."""
+    folder = tmp_path_factory.mktemp("dist")
+    home = os.environ.get("HOME", "/")  # pip keeps there what it fetched
+    done(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, HOME=home)
+    [wheel] = folder.glob("*.whl")
+    [source] = folder.glob("*.tar.gz")
+    pyz = folder / "little-bell.pyz"
+    done(sys.executable, TOOLS / "build_pyz.py", wheel, pyz, HOME=home)
+    return wheel, source, pyz
+
+
+def files(folder: Path) -> set[str]:
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
+    names = set(zipfile.ZipFile(built[0]).namelist())
+    package = {name for name in names if not name.startswith("little_bell-")}
+    assert package == {name.removeprefix("src/") for name in files(ROOT / "src" / "little_bell")}
+    assert "little_bell/py.typed" in package
+    others = {name.partition(".dist-info/")[2] for name in names - package}
+    assert others == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
+
+
+def test_the_source_archive_holds_what_is_worked_on(built: Built) -> None:
+    with tarfile.open(built[1]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    parts = ("src", "tests", "docs", "bench", "tools", "deploy")
+    wanted = set().union(*(files(ROOT / part) for part in parts))
+    assert {name for name in names if name.partition("/")[0] in parts} == wanted
+    others = {name for name in names if "/" not in name}
+    assert {"Makefile", "Dockerfile", "constraints.txt", "pyproject.toml", "LICENSE"} <= others
+    assert not {name for name in others if name not in os.listdir(ROOT)} - {"PKG-INFO"}
+
+
+def test_the_tree_makes_the_same_wheel_as_the_source_archive(built: Built, tmp_path: Path) -> None:
+    done(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, ROOT)
+    assert (tmp_path / built[0].name).read_bytes() == built[0].read_bytes()
+
+
+def walk(bell: Bell) -> None:
+    """An email, its open, a click, and a page with all that it loads: both lanes are used."""
+    email = bell.create(subject="Hello", recipient="ada@example.com")
+    assert bell.get(f"/acme/pixel/{email}.gif").headers["content-type"] == "image/gif"
+    assert bell.get(f"/acme/click/{email}?url=https://example.com/").status == 302
+    page = bell.get("/acme/dashboard")
+    assert page.status == 200
+    assert b"Hello" in page.body
+    for name in ("style.css", "app.js", "icon.svg"):
+        assert bell.get(f"/-/{name}").status == 200
+    assert bell.get("/openapi.json").json["openapi"].startswith("3.1")
+    assert bell.get("/acme/stats").json
+    tracked = bell.ask("POST", "/acme/emails", {"html": '<a href="https://example.com/">x</a>'})
+    assert "/acme/l/" in tracked.json["html"]
+    assert bell.warnings() == []
+    assert bell.stop() == 0
+    assert bell.error_file.read_text() == ""
+
+
+def test_the_wheel_runs_in_an_environment_of_its_own(built: Built, tmp_path: Path) -> None:
+    place = tmp_path / "venv"
+    venv.create(place)
+    python = place / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    home = os.environ.get("HOME", "/")
+    done(*pip, "--constraint", ROOT / "constraints.txt", built[0], HOME=home)
+    bell = Bell(tmp_path, [str(place / "bin" / "little-bell")])
+    try:
+        walk(bell.start())
+    finally:
+        bell.end()
+    program = "import little_bell; from little_bell import Client; print(little_bell.__file__)"
+    assert done(python, "-c", program).startswith(str(place))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Where nothing is unpacked yet."""
+    return tmp_path / "cache"
+
+
+def test_the_archive_runs_on_a_bare_interpreter(built: Built, tmp_path: Path, cache: Path) -> None:
+    bell = Bell(tmp_path, [*BARE, str(built[2])], LITTLE_BELL_CACHE=str(cache))
+    try:
+        walk(bell.start())
+        walk(bell.start())  # from what is unpacked already
+    finally:
+        bell.end()
+    [unpacked] = cache.iterdir()
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert unpacked.name.startswith(f"{sys.implementation.cache_tag}-")
+
+
+def test_the_archive_is_a_program(built: Built, cache: Path) -> None:
+    minor = sys.version_info[1]
+    assert built[2].read_bytes().startswith(b"#!/usr/bin/env python3.%d\n" % minor)
+    assert os.access(built[2], os.X_OK)
+    assert done(*BARE, built[2], "version", LITTLE_BELL_CACHE=str(cache)) == "little-bell 0.1.0\n"
+
+
+def test_the_relay_runs_from_the_archive(built: Built, tmp_path: Path, cache: Path) -> None:
+    program = [*BARE, str(built[2]), "relay", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(
+        [*program, "--upstream", "smtp://127.0.0.1:1"],
+        cwd=tmp_path,
+        env={**ELSEWHERE, "LITTLE_BELL_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+    ) as relay:
+        try:
+            assert relay.stdout is not None
+            assert b"There is no database" in relay.stdout.readline()
+            assert b"The relay is listening" in relay.stdout.readline()
+            relay.terminate()
+            assert relay.wait(20) == 0
+        finally:
+            relay.kill()
+
+
+def test_first_starts_at_the_same_time(built: Built, cache: Path) -> None:
+    environment = {**ELSEWHERE, "LITTLE_BELL_CACHE": str(cache)}
+    command = [*BARE, str(built[2]), "version"]
+    starts = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert [start.communicate(timeout=60)[0] for start in starts] == ["little-bell 0.1.0\n"] * 4
+    assert len(list(cache.iterdir())) == 1
+
+
+def refusal(pyz: Path, **environment: str) -> str:
+    """The one line of an archive that does not start."""
+    ran = run(*BARE, pyz, "version", **environment)
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (3, "", 1), ran.stderr
+    assert ran.stderr.startswith("little-bell: cannot start: ")
+    return ran.stderr
+
+
+def test_folders_are_looked_for_in_order(built: Built, tmp_path: Path) -> None:
+    """LITTLE_BELL_CACHE, then what systemd sets, then what desktops set, then the home."""
+    names = ("LITTLE_BELL_CACHE", "CACHE_DIRECTORY", "XDG_CACHE_HOME", "HOME")
+    nowhere = {name: f"/proc/{name}" for name in names}  # where nobody makes a folder
+    for name in names:
+        assert f"cannot unpack to /proc/{name}" in refusal(built[2], **nowhere)
+        del nowhere[name]
+
+
+def test_a_cache_that_others_may_write_to_is_not_used(built: Built, tmp_path: Path) -> None:
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    for cache in (open_to_all, open_to_all / "below"):
+        said = refusal(built[2], LITTLE_BELL_CACHE=str(cache))
+        assert f"others may write to {open_to_all}: set LITTLE_BELL_CACHE" in said
+    assert not [path for path in open_to_all.rglob("*") if path.is_file()]
+
+
+@ROOT_ONLY
+def test_a_cache_of_another_user_is_not_used(built: Built, cache: Path) -> None:
+    environment = {"LITTLE_BELL_CACHE": str(cache)}
+    done(*BARE, built[2], "version", **environment)
+    [unpacked] = cache.iterdir()
+    os.chown(unpacked, 65534, 65534)
+    assert f"others may write to {unpacked}" in refusal(built[2], **environment)
+    os.chown(unpacked, 0, 0)
+    os.chown(cache, 65534, 65534)
+    assert f"others may write to {cache}" in refusal(built[2], **environment)
+
+
+def other(pyz: Path, folder: Path, name: str, value: object) -> Path:
+    """The archive with another value of what it says it is for."""
+    changed = folder / "little-bell.pyz"
+    with zipfile.ZipFile(pyz) as source, zipfile.ZipFile(changed, "w") as target:
+        for entry in source.infolist():
+            data = source.read(entry)
+            if entry.filename == "little_bell_build.py":
+                data += f"{name} = {value!r}\n".encode()
+            target.writestr(entry, data)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PYTHON", "cpython-399", "for cpython-399 and this is cpython-3"),
+        ("PLATFORM", "linux-s390x", "for linux-s390x and this is "),
+        ("GLIBC", (9, 9), "needs glibc 9.9, and here is "),
+    ],
+)
+def test_what_an_archive_is_not_for(
+    built: Built, tmp_path: Path, cache: Path, name: str, value: object, words: str
+) -> None:
+    changed = other(built[2], tmp_path, name, value)
+    assert words in refusal(changed, LITTLE_BELL_CACHE=str(cache))
+
+
+def test_older_pythons_understand_the_refusal() -> None:
+    text = (TOOLS / "pyz_main.py").read_text()
+    ast.parse(text, feature_version=(3, 6))
