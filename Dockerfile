@@ -24,8 +24,8 @@ LABEL org.opencontainers.image.title="Little Bell" \
 RUN apt-get update \
  && apt-get install -y --no-install-recommends curl \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
- && groupadd --system --gid 10001 bell \
- && useradd --system --uid 10001 --gid bell --home-dir /app --no-create-home --shell /usr/sbin/nologin bell \
+ && groupadd --gid 10001 bell \
+ && useradd --no-log-init --uid 10001 --gid bell --home-dir /app --no-create-home --shell /usr/sbin/nologin bell \
  && install -d -o bell -g bell /app/data
 COPY --from=build /opt/little-bell /opt/little-bell
 COPY deploy/docker-entrypoint /usr/local/bin/little-bell

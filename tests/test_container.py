@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import little_bell
 from bell import Bell, wait_until
+from world import contained, first_process, in_a_world
 
 ROOT = Path(__file__).parent.parent
 ENTRYPOINT = ROOT / "deploy" / "docker-entrypoint"
@@ -41,7 +41,8 @@ def test_compose_files_are_what_their_specification_says() -> None:
 
 @needs_shellcheck
 def test_shell_scripts_through_shellcheck() -> None:
-    lint("shellcheck", ENTRYPOINT, ROOT / "tests" / "install-system-packages")
+    command = ROOT / "deploy" / "systemd" / "little-bell"
+    lint("shellcheck", ENTRYPOINT, command, ROOT / "tests" / "install-system-packages")
 
 
 def test_what_the_dockerfile_copies_is_let_through() -> None:
@@ -54,71 +55,18 @@ def test_what_the_dockerfile_copies_is_let_through() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def namespaces() -> bool:
-    """Whether this is root, and may make a small world of its own: not so in most containers."""
-    if os.geteuid() != 0 or not shutil.which("setpriv"):
-        return False
-    made = subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True)
-    return made.returncode == 0
-
-
-in_a_world = pytest.mark.skipif(not namespaces(), reason="needs root that may unshare, and setpriv")
-
-# What the image has: Little Bell in /opt, readable by all, wherever it is here. /opt/app is /app.
-WORLD = """
-set -eu
-mount -t tmpfs tmpfs /opt
-mkdir -p /opt/python /opt/site /opt/source /opt/app /opt/little-bell/bin
-mount --bind "$PYTHON" /opt/python
-mount --bind "$SITE" /opt/site
-mount --bind "$SOURCE" /opt/source
-mount --bind "$APP" /opt/app
-cat > /opt/little-bell/bin/little-bell <<'END'
-#!/bin/sh
-export PYTHONPATH=/opt/source:/opt/site PYTHONDONTWRITEBYTECODE=1
-exec /opt/python/bin/python3 -m little_bell "$@"
-END
-chmod 755 /opt/little-bell/bin/little-bell
-cd /opt/app
-"""
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[Bell]:
     """A bell that the entrypoint starts, as process 1 of its namespace, with other mounts."""
-    yield from contained(tmp_path, 'exec "$ENTRYPOINT" "$@"')
+    shutil.copy(ENTRYPOINT, tmp_path / "entrypoint")
+    yield from contained(tmp_path, 'exec ./entrypoint "$@"')
 
 
 @pytest.fixture
 def world_as_1000(tmp_path: Path) -> Iterator[Bell]:
     """The same, as with `docker run --user 1000`."""
-    yield from contained(tmp_path, 'exec setpriv --reuid=1000 --clear-groups "$ENTRYPOINT" "$@"')
-
-
-def contained(folder: Path, last: str) -> Iterator[Bell]:
-    folder.chmod(0o755)
-    script = folder / "entrypoint"
-    shutil.copy(ENTRYPOINT, script)
-    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    last = last.replace("$ENTRYPOINT", "./entrypoint")
-    bell = Bell(
-        folder,
-        [*unshare, "sh", "-c", WORLD + last, "sh", "serve"],
-        PYTHON=sys.base_prefix,
-        SITE=next(path for path in sys.path if path.endswith("site-packages")),
-        SOURCE=str(Path(little_bell.__file__).parent.parent),
-        APP=str(folder),
-    )
-    try:
-        yield bell
-    finally:
-        bell.end()
-
-
-def first_process(bell: Bell) -> int:
-    """The bell's number outside."""
-    [child] = Path(f"/proc/{bell.pid}/task/{bell.pid}/children").read_text().split()
-    return int(child)
+    shutil.copy(ENTRYPOINT, tmp_path / "entrypoint")
+    yield from contained(tmp_path, 'exec setpriv --reuid=1000 --clear-groups ./entrypoint "$@"')
 
 
 def status(pid: int) -> dict[str, str]:
@@ -153,6 +101,7 @@ def test_a_volume_of_root_becomes_the_bells(world: Bell) -> None:
     assert world.create() == 1
     assert world.get("/acme/pixel/1.gif").status == 200
     assert owners(data) == {(BELL, BELL)}
+    assert world.database.stat().st_mode & 0o077 == 0
     assert os.stat("/etc/hostname").st_uid == before
     stop(world, pid)
     assert world.rows("SELECT count(*) FROM events") == [(1,)]
