@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,29 @@ def test_what_the_dockerfile_copies_is_let_through() -> None:
         copied.update(line.split()[:-1])
     assert copied == allowed
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_all_files_mean_the_same_container() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    fly = tomllib.loads((ROOT / "fly.toml").read_text())
+    assert "EXPOSE 3000\n" in dockerfile
+    assert "VOLUME /app/data\n" in dockerfile
+    assert f"--uid {BELL} " in dockerfile
+    assert f"bell={BELL}\n" in ENTRYPOINT.read_text()
+    assert fly["mounts"]["destination"] == "/app/data"
+    assert fly["http_service"]["internal_port"] == 3000
+    assert [check["path"] for check in fly["http_service"]["checks"]] == ["/health"]
+    for compose in COMPOSE:
+        assert ":/app/data\n" in compose.read_text()
+        assert "http://localhost:3000/health" in compose.read_text()
+
+
+def test_the_files_that_deployment_names_are_there() -> None:
+    text = (ROOT / "docs" / "DEPLOYMENT.md").read_text()
+    made = {"deploy/.env", "deploy/bell.env", "deploy/backups"}  # by who deploys
+    named = {name.rstrip(".") for name in re.findall(r"\bdeploy/[\w./-]+", text)} - made
+    assert len(named) >= 4
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 @pytest.fixture
