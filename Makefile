@@ -3,13 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve test soak lint format bench screenshots build pyz clean
+.PHONY: help serve dev test soak lint format audit bench screenshots build pyz clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 serve: .venv/serve ## install into .venv and start on http://localhost:3000
 	@exec $(BIN)/little-bell serve
+
+# watchfiles waits until the old server has stopped by itself, so that port and file are free.
+dev: .venv/dev ## serve data/dev.db at LOG_LEVEL=debug, anew after each change in src
+	@LOG_LEVEL=$${LOG_LEVEL:-debug} DATABASE_URL=$${DATABASE_URL:-sqlite:data/dev.db} \
+	  exec $(BIN)/watchfiles --sigint-timeout 20 --target-type command '$(BIN)/little-bell serve' src
 
 test: .venv/test ## install what the tests need and run them all
 	$(BIN)/python -m pytest $(TESTS)
@@ -25,6 +30,13 @@ lint: .venv/test ## ruff and mypy --strict
 format: .venv/test ## let ruff format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+# --strict: a package that could not be looked up has not passed.
+AUDIT := PIP_AUDIT_LOGLEVEL=error $(BIN)/pip-audit --strict --progress-spinner off
+audit: .venv/dev ## ask PyPI for known vulnerabilities of what is pinned, and of what pip would take
+	@$(AUDIT) --disable-pip --no-deps --requirement constraints.txt && \
+	  $(AUDIT) . || \
+	  { echo 'The audit failed: something is vulnerable, or could not be looked up (above)'; exit 1; }
 
 bench: .venv/bench ## nginx, uvicorn and Little Bell in turn; writes bench/RESULTS.md
 	$(BIN)/python -m bench
@@ -54,6 +66,10 @@ clean: ## remove what was installed and built here; data/ stays
 .venv/serve: .venv/python pyproject.toml constraints.txt
 	@echo 'Installing Little Bell into .venv' >&2
 	@$(PIP) --editable .
+	@touch $@
+
+.venv/dev: .venv/serve
+	@$(PIP) --editable '.[dev]'
 	@touch $@
 
 .venv/test: .venv/serve tests/install-system-packages
