@@ -102,13 +102,21 @@ def rebuild(config: Config, _values: dict[str, str], _argument: str) -> int:
     return FAILED if done.problems else 0
 
 
-def backup(config: Config, _values: dict[str, str], target: str) -> int:
-    """Write a consistent copy of the database, beside a running server or not."""
+def backup(config: Config, values: dict[str, str], target: str) -> int:
+    """Write a consistent copy of the database, beside a running server or not.
+
+    With `--keep` the target is a folder of dated ones, and older ones go once it is whole.
+    """
     from little_bell.ops import rotation
     from little_bell.ops.backup import backup as run
-    from little_bell.ops.backup import leave_word
+    from little_bell.ops.backup import dated, leave_word, thin_out
 
+    keep, folder = values.get("--keep"), target
+    if keep is not None and not (keep.isdecimal() and len(keep) < 9 and int(keep)):
+        raise LittleBellError("--keep is a number from 1 to 99,999,999")
     path = existing(config)
+    if keep is not None:
+        target = dated(folder)
     rotation.refuse_foreign(target)
     size = run(path, target, task)
     say(f"{target}: {size:,} bytes")
@@ -116,6 +124,8 @@ def backup(config: Config, _values: dict[str, str], target: str) -> int:
     if keys:
         say(f"{keys}: the keys that sign links; keep it as safe as the server's own")
     leave_word(path, target)
+    for older in thin_out(folder, target, int(keep)) if keep is not None else []:
+        say(f"{older}: gone")
     return 0
 
 
@@ -321,7 +331,13 @@ COMMANDS = (
             "--report FILE         write the report there, not to stderr",
         ),
     ),
-    Command("backup", "FILE", "write a consistent copy; opens go on", backup),
+    Command(
+        "backup",
+        "FILE",
+        "write a consistent copy; opens go on",
+        backup,
+        ("--keep N   FILE is a folder: write a dated one there, then keep the newest N",),
+    ),
     Command(
         "restore",
         "FILE",

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from time import gmtime, strftime, time
 
 from little_bell.errors import LittleBellError
@@ -11,6 +12,36 @@ from little_bell.ops.side_file import side_file
 from little_bell.store.copy import copied, damage, fold, keep_ids
 from little_bell.store.database import APPLICATION_ID
 from little_bell.store.lock import Lock
+
+DATED = re.compile(r"little-bell-\d{8}T\d{6}Z\.db")  # in a folder of them
+
+
+def stamp() -> str:
+    """The time now, as a part of a file's name that sorts by time."""
+    return strftime("%Y%m%dT%H%M%SZ", gmtime(time()))
+
+
+def dated(folder: str) -> str:
+    """The name of a backup that is made now, in a folder that is made, mode 0700, where it is
+    not there. Raises OSError."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return os.path.join(folder, f"little-bell-{stamp()}.db")
+
+
+def thin_out(folder: str, newest: str, keep: int) -> list[str]:
+    """Remove all dated backups of a folder but `keep`, with their keys; returns which.
+
+    `newest` was made just now, and stays whatever the clock says. Raises OSError.
+    """
+    names = sorted(name for name in os.listdir(folder) if DATED.fullmatch(name))
+    older = [os.path.join(folder, name) for name in names if name != os.path.basename(newest)]
+    gone = older[: max(0, len(older) - keep + 1)]
+    for path in gone:
+        # The keys first: what is left after a crash here is a backup that goes with the next one.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + ".secret")
+        os.unlink(path)
+    return gone
 
 
 def put(name: str, target: str) -> None:
@@ -107,7 +138,7 @@ def set_aside(database: str) -> str | None:
     also where the database itself is gone: left where it is, it would be played into the one that
     comes.
     """
-    kept = f"{database}.{strftime('%Y%m%dT%H%M%SZ', gmtime(time()))}"
+    kept = f"{database}.{stamp()}"
     there = os.path.exists(database)
     if there:
         fold(database)
