@@ -17,7 +17,7 @@ ORDER = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("serve", "relay", "rewrite", "demo"),
+    ("serve", "relay", "rewrite", "demo", "imports"),
     ("wire",),
     ("api", "pages", "mail", "ops"),
     ("config", "page"),

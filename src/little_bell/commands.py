@@ -226,6 +226,28 @@ def purge(config: Config, values: dict[str, str], _argument: str) -> int:
     return 0
 
 
+def import_(config: Config, values: dict[str, str], path: str) -> int:
+    """Bring in emails, opens and clicks of long ago."""
+    from little_bell.imports.run import BadRowsError, import_history
+    from little_bell.imports.summary import lines
+    from little_bell.values import NO_TENANT, is_tenant
+    from little_bell.wire.control import call
+
+    tenant = values.get("--tenant")
+    if tenant is not None and not is_tenant(tenant.encode("utf-8", "replace")):
+        raise LittleBellError(NO_TENANT)
+    flags = "--skip-bad" in values, "--again" in values
+    try:
+        done = import_history(config, path, tenant, *flags, call, task)
+    except BadRowsError as error:
+        for problem in error.shown:
+            sys.stderr.write(f"{problem}\n")
+        raise
+    for line in lines(done):
+        say(line)
+    return 0
+
+
 def relay(config: Config, values: dict[str, str], _argument: str) -> int:
     """Relay mail by SMTP until SIGTERM."""
     from little_bell.relay.service import run
@@ -308,6 +330,17 @@ COMMANDS = (
             "--days N        those older than N days",
             "--before DATE   or those from before a day (YYYY-MM-DD, UTC)",
             "--tenant NAME   of this one alone",
+        ),
+    ),
+    Command(
+        "import",
+        "FILE",
+        "bring in emails, opens and clicks: CSV, NDJSON, or the database of the Rust Little Bell",
+        import_,
+        (
+            "--tenant NAME   whose rows they are where the file is silent; else of this one alone",
+            "--skip-bad      leave bad rows out; without it nothing is imported where one is bad",
+            "--again         even where the very same rows were imported before",
         ),
     ),
     Command(

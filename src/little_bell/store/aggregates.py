@@ -38,9 +38,7 @@ class Aggregates:
         class_, _, reasons, client = classify_hit(memory.verdict(hit.user_agent), flags)
         link = None
         if hit.kind != OPEN:
-            link = memory.links.number(
-                self.cursor, tenant, hit.url or "", hit.at, hit.label, hit.part
-            )
+            link = memory.link(self.cursor, tenant, hit)
             if is_instant(state.created_at, hit.at, memory.limits.instant_ms):
                 class_, reasons = MACHINE, reasons | INSTANT
         at = hit.at // HOUR * HOUR

@@ -7,7 +7,13 @@ import apsw
 from little_bell.errors import DataError, StartError, StoreError
 from little_bell.store.statements import read_text
 
-MIGRATIONS = ("0001_first", "0002_batches", "0003_figures", "0004_access_and_privacy")
+MIGRATIONS = (
+    "0001_first",
+    "0002_batches",
+    "0003_figures",
+    "0004_access_and_privacy",
+    "0005_imports",
+)
 APPLICATION_ID = 0x4C42656C  # "LBel" in the file's header
 
 PAGE_SIZE = 2048  # bytes

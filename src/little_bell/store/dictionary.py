@@ -24,6 +24,9 @@ class Source(NamedTuple):
     hourly: int  # new rows a tenant may add in an hour; 0: as many as it likes
 
 
+Growth = dict[int, tuple[int, int]]  # tenant: (hour, rows added in it)
+
+
 class Dictionary:
     """Numbers of texts, or of several together. Committed numbers are cached; a transaction's own
     are kept apart."""
@@ -34,8 +37,8 @@ class Dictionary:
         self.source = source
         self.cache: dict[tuple[int | str, ...], int] = {}
         self.pending: dict[tuple[int | str, ...], int] = {}
-        self.grown: dict[int, tuple[int, int]] = {}  # tenant: (hour, rows added in it)
-        self.before: dict[int, tuple[int, int]] = {}  # the same, before the transaction
+        self.grown: Growth = {}
+        self.before: Growth = {}  # the same, before the transaction
 
     def number(self, cursor: apsw.Cursor, tenant: Tenant, text: str, at: int, *more: str) -> int:
         """The number of a text, a new one where there is none yet, or OTHER past the bound.
@@ -65,6 +68,12 @@ class Dictionary:
             setattr(tenant, self.source.column, number)
         self.pending[key] = number
         return number
+
+    def swap(self, grown: Growth, before: Growth) -> tuple[Growth, Growth]:
+        """Count what is added in other books; returns those that were in use."""
+        books = self.grown, self.before
+        self.grown, self.before = grown, before
+        return books
 
     def forget(self) -> None:
         """Rows may be gone: look each up again."""

@@ -49,6 +49,7 @@ SWEPT = (  # tables of a tenant that goes, by what deletes some of their rows
     "delete_some_idempotency",
     "delete_some_optouts",
     "delete_some_blocks",
+    "delete_some_imports",
 )
 
 FEWER = {"delete_some_links": BYTES // MAX_URL}  # rows of long texts, at most

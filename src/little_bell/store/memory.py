@@ -2,14 +2,16 @@
 
 from typing import NamedTuple
 
+import apsw
+
 from little_bell.store.clicks import Click
-from little_bell.store.dictionary import Dictionary, Source
+from little_bell.store.dictionary import OTHER, Dictionary, Source
 from little_bell.store.keys import Keys
 from little_bell.store.projection import EmailState
 from little_bell.store.statements import load
-from little_bell.store.tenants import Tenants
+from little_bell.store.tenants import Tenant, Tenants
 from little_bell.tracking.classify import Verdict, classify_agent
-from little_bell.tracking.hit import OPEN
+from little_bell.tracking.hit import OPEN, Hit
 
 SQL = load("write.sql")
 
@@ -118,6 +120,13 @@ class Memory:
                 self.verdicts.clear()
             verdict = self.verdicts[user_agent] = classify_agent(user_agent)
         return verdict
+
+    def link(self, cursor: apsw.Cursor, tenant: Tenant, hit: Hit) -> int:
+        """The number of the link that a click followed; OTHER where nobody knows which it was, as
+        of some that were imported."""
+        if hit.url is None:
+            return OTHER
+        return self.links.number(cursor, tenant, hit.url, hit.at, hit.label, hit.part)
 
     def state(self, key: tuple[int, int]) -> EmailState | None:
         """What became of an email that was hit of late."""

@@ -224,9 +224,7 @@ class Transaction:
             project_open(state, client, hit.at, class_, self.figures)
             state.head_open = tenant.last_seq + 1
         else:
-            link = self.memory.links.number(
-                self.cursor, tenant, hit.url or "", hit.at, hit.label, hit.part
-            )
+            link = self.memory.link(self.cursor, tenant, hit)
             if is_instant(state.created_at, hit.at, self.memory.limits.instant_ms):
                 class_, reasons = MACHINE, reasons | INSTANT
             if self.clicks.burst(hit, state, link):

@@ -157,6 +157,14 @@ class Bulk:
             return erasure
         return self.queue[0].batch if self.queue else None
 
+    @property
+    def under_way(self) -> bool:
+        """Whether something was begun that has to come to its end before history is written."""
+        memory = self.memory
+        begun = memory.pending or memory.unfinished or memory.marking or self.erasures.under_way
+        disk = self.recorder.reason is not None or self.checkpointer.held
+        return bool(begun) or disk or self.checkpointer.running
+
     def _finish(self) -> Job:
         if self.memory.marking:
             from little_bell.store.wishes import Marks

@@ -56,6 +56,11 @@ class Erasures:
         return self.checkpointer.wipe
 
     @property
+    def under_way(self) -> bool:
+        """Whether anybody is being erased, or waits for it."""
+        return self.wish is not None or bool(self.queue)
+
+    @property
     def patience(self) -> float:
         """Seconds that a turn may wait for something to happen."""
         if self.wipe is None or self.recorder.reason is not None:

@@ -25,6 +25,7 @@ from little_bell.wire.connection import Later
 from little_bell.wire.gate import Gate
 from little_bell.wire.handover import MAX_BODY
 from little_bell.wire.http import Request
+from little_bell.wire.importer import Importer
 from little_bell.wire.login import Login
 from little_bell.wire.operations import Operations
 from little_bell.wire.policies import Policies
@@ -83,6 +84,7 @@ class FastLane:
         self.emails: list[NewEmail] = []
         self.bulk = Bulk(recorder, checkpointer, log, tell, self.emails, policies, self.counters)
         self.purger = Purger(config, recorder, checkpointer, log, self.counters, self.replies)
+        self.importer = Importer(config, policies, self.bulk, self.replies, log)
         self.register = Register(config, self.replies, log, self.bulk, self.emails, addresses)
         self.privacy = Privacy(config, recorder, self.replies, log, policies)
         operations = Operations(config, self.health_report, checkpointer, self.replies, secret)
@@ -94,6 +96,7 @@ class FastLane:
             **self.privacy.handlers,
             **Switches(self.register, self.replies, log).handlers,
             **self.purger.handlers,
+            **self.importer.handlers,
             **operations.handlers,
         }
 
@@ -157,7 +160,7 @@ class FastLane:
         """Record what the tick decided; creations have their answers afterwards."""
         hits, emails = self.hits, self.emails
         now = monotonic()
-        job = self.register.job(now) or self.purger.job(now, self.now_ms)
+        job = self.register.job(now) or self.importer.job() or self.purger.job(now, self.now_ms)
         wishes = self.privacy.wishes()
         if wishes is not None:  # they go with whatever else there is to do
             job = wishes if job is None else Together([wishes, job])
@@ -168,6 +171,7 @@ class FastLane:
             spent = perf_counter() - started
             counters.commit.observe(spent)
             self.purger.settle(now, spent)
+            self.importer.settle(spent)
             counters.batch.observe(len(hits) + len(emails))
             if durable:
                 counters.emails_created += sum(1 for _, email in written.emails if email)
@@ -180,6 +184,7 @@ class FastLane:
             if not self.warm:
                 self.warm = True
                 _thread.start_new_thread(warm_up, ())
+        self.importer.settle(0.0)  # of a piece that had to wait
         self.bulk.settle(now)
         if self.recorder.reason != self.reason:
             self._disk_changed()
@@ -191,6 +196,7 @@ class FastLane:
         self.hits.clear()
         self.register.forget_tick()
         self.privacy.forget_tick()
+        self.importer.forget_tick()
 
     def look_at_secret(self) -> None:
         """Follow the file of the keys; once a second or so."""

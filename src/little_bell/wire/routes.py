@@ -78,6 +78,7 @@ CONTROL_ROUTES = (
     Route("register", "POST", "/{tenant}/emails", FAST),
     Route("purge", "POST", "/purge", FAST, access=WRITE),
     Route("purged", "GET", "/purge", FAST),
+    Route("import_piece", "POST", "/imports", FAST, access=WRITE),
 )
 
 

@@ -475,6 +475,12 @@ DELETE FROM blocks WHERE tenant = ?1 AND block IN (
     SELECT block FROM blocks WHERE tenant = ?1 LIMIT ?2
 );
 
+-- name: delete_some_imports
+-- Rows of a tenant that is gone.
+DELETE FROM imports WHERE tenant = ?1 AND import IN (
+    SELECT import FROM imports WHERE tenant = ?1 LIMIT ?2
+);
+
 -- name: judge_event
 -- A judgement by newer rules.
 UPDATE events SET class = ?, reasons = ?, rules = ?, client = ? WHERE tenant = ? AND seq = ?;

@@ -1,0 +1,69 @@
+"""What a database knows already of the rows of an import; many short reads."""
+
+from typing import Any, NamedTuple
+
+import apsw
+
+from little_bell.errors import StartError
+from little_bell.store.database import MIGRATIONS, check_owner, open_reader, store_error
+from little_bell.store.history import PastEmail
+from little_bell.store.statements import load
+from little_bell.tracking.hit import OPEN
+
+SQL = load("imports.sql")
+
+
+class Known(NamedTuple):
+    """What is known of the events of an email and of one kind."""
+
+    purged: int  # up to when some left the log (ms UTC); 0: none did
+    moments: list[tuple[int, int]]  # when there were some, and how many
+
+
+class Ledger:
+    """Reads a database. Raises StoreError."""
+
+    def __init__(self, path: str) -> None:
+        """Raises StartError where its schema is not this program's."""
+        try:
+            self.connection = open_reader(path)
+            check_owner(self.connection)
+            if int(self.connection.pragma("user_version")) != len(MIGRATIONS):
+                raise StartError("the database is of an older version: start the server once")
+        except apsw.Error as error:
+            raise store_error(error) from error
+        self.cursor = self.connection.cursor()
+        self.numbers: dict[str, int | None] = {}
+
+    def tenant(self, name: str) -> int | None:
+        """The number of a tenant; None where it is not there yet."""
+        if name not in self.numbers:
+            row: Any = self.cursor.execute(SQL["unscoped_tenant_number"], (name,)).fetchone()
+            self.numbers[name] = None if row is None else int(row[0])
+        return self.numbers[name]
+
+    def email(self, tenant: str, email: int) -> PastEmail | None:
+        """An email that is there."""
+        key = (self.tenant(tenant), email)
+        row: Any = self.cursor.execute(SQL["known_email"], key).fetchone()
+        return None if row is None else PastEmail(tenant, email, *row)
+
+    def events(self, tenant: str, email: int, kind: int) -> Known | None:
+        """What is known of the opens or clicks of an email; None where it is not there."""
+        number = self.tenant(tenant)
+        row: Any = self.cursor.execute(SQL["heads"], (number, email)).fetchone()
+        if row is None:
+            return None
+        head, purged = (row[0], row[2]) if kind == OPEN else (row[1], row[3])
+        if head is None:
+            return Known(purged, [])
+        rows: Any = self.cursor.execute(SQL["moments"], (number, head, email, kind))
+        return Known(purged, [(at, count) for at, count in rows])
+
+    def done(self, owner: str, name: bytes) -> int:
+        """How far an import came, which stands with a tenant."""
+        row: Any = self.cursor.execute(SQL["done"], (self.tenant(owner), name)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def close(self) -> None:
+        self.connection.close()
