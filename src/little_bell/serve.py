@@ -10,6 +10,7 @@ from little_bell.errors import StartError, StoreError
 from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.secret import Secret
 from little_bell.store.checkpoint import Checkpointer
+from little_bell.store.database import Upgrading
 from little_bell.store.lock import Lock
 from little_bell.store.memory import Limits
 from little_bell.store.recorder import Recorder
@@ -33,8 +34,10 @@ from little_bell.wire.server import Server
 PATIENCE = 2.0  # seconds in which commands that write let go of the file
 
 
-def open_store(config: Config) -> tuple[Lock, Writer]:
-    """The locked, migrated database. Raises StartError."""
+def open_store(config: Config, upgrading: Upgrading | None = None) -> tuple[Lock, Writer]:
+    """The locked, migrated database; `upgrading` is told before a step that may take seconds.
+
+    Raises StartError."""
     path = config.database_url
     folder = os.path.dirname(path)
     try:
@@ -53,7 +56,7 @@ def open_store(config: Config) -> tuple[Lock, Writer]:
         config.max_new_links_per_hour,
     )
     try:
-        return lock, Writer(path, limits)
+        return lock, Writer(path, limits, upgrading=upgrading)
     except StoreError as error:
         lock.release()
         raise StartError(
@@ -91,7 +94,14 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
     listeners = inherited(environment) or [bind(config.host, config.port)]
     names = [name_of(listener) for listener in listeners]
     config.listening_on(port_of(listeners) or config.port)
-    lock, writer = open_store(config)
+
+    def upgrading(old: int, new: int) -> None:
+        log.write(INFO, "The database is brought up to date; clients wait", schema=old, to=new)
+        log.flush()
+        for listener in listeners:  # who comes waits for some seconds, and is not refused
+            listener.listen(BACKLOG)
+
+    lock, writer = open_store(config, upgrading)
     try:
         secret = Secret(config)
     except StartError:

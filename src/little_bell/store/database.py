@@ -1,6 +1,7 @@
 """Connections: how the file is opened, by its one writer and by readers."""
 
 import contextlib
+from collections.abc import Callable
 
 import apsw
 
@@ -114,9 +115,19 @@ def check_owner(connection: apsw.Connection) -> None:
         )
 
 
-def migrate(connection: apsw.Connection) -> int:
-    """Bring the schema up to date; returns the version. Raises apsw errors."""
+Upgrading = Callable[[int, int], None]  # is told from which schema to which
+
+
+def migrate(connection: apsw.Connection, upgrading: Upgrading | None = None) -> int:
+    """Bring the schema up to date; returns the version. Raises apsw errors.
+
+    Each step is a transaction of its own: whatever ends one, the next start begins with it. They
+    read the log once or twice (see docs/UPGRADING.md); `upgrading` is called before the first one,
+    unless the file is new.
+    """
     version = int(connection.pragma("user_version"))
+    if 0 < version < len(MIGRATIONS) and upgrading is not None:
+        upgrading(version, len(MIGRATIONS))
     for number, name in enumerate(MIGRATIONS[version:], version + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:

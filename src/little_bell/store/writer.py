@@ -7,7 +7,7 @@ import apsw
 
 from little_bell.errors import DataError, StartError, StoreError
 from little_bell.store.blocks import gather
-from little_bell.store.database import MIGRATIONS, migrate, open_writer, store_error
+from little_bell.store.database import MIGRATIONS, Upgrading, migrate, open_writer, store_error
 from little_bell.store.idempotency import Created, find
 from little_bell.store.job import Job
 from little_bell.store.memory import Limits, Marking, Memory, Note, Pending, Unfinished
@@ -54,8 +54,15 @@ class Attempt(NamedTuple):
 class Writer:
     """Not safe for threads: it belongs to the fast lane."""
 
-    def __init__(self, path: str, limits: Limits | None = None, vfs: str | None = None) -> None:
-        """Open the database; make it or bring its schema up to date where need be.
+    def __init__(
+        self,
+        path: str,
+        limits: Limits | None = None,
+        vfs: str | None = None,
+        upgrading: Upgrading | None = None,
+    ) -> None:
+        """Open the database; make it or bring its schema up to date where need be, of which
+        `upgrading` is told before.
 
         Raises StoreError, or StartError where the file is not ours to write.
         """
@@ -67,7 +74,7 @@ class Writer:
         self.attempt: Attempt | None = None
         try:
             self._connect(PATIENCE)
-            migrate(self.connection)
+            migrate(self.connection, upgrading)
             self._read_tenants()
             self.connection.set_busy_timeout(0)
         except apsw.Error as error:
