@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from bell import Bell
+from little_bell import __version__
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ROOT / "tools"
 BASE = str(getattr(sys, "_base_executable", sys.executable))  # outside of any venv
 BARE = [BASE, "-I", "-S"]  # no site packages, no environment, no folder of the start
+VERSION = f"little-bell {__version__}\n"
 ELSEWHERE = {"PATH": os.environ["PATH"]}
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user, as root")
 
@@ -111,6 +113,7 @@ def test_the_wheel_runs_in_an_environment_of_its_own(built: Built, tmp_path: Pat
     venv.create(place)
     python = place / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    pip += ["--no-compile"]
     home = os.environ.get("HOME", "/")
     done(*pip, "--constraint", ROOT / "constraints.txt", built[0], HOME=home)
     bell = Bell(tmp_path, [str(place / "bin" / "little-bell")])
@@ -128,31 +131,53 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_the_archive_runs_on_a_bare_interpreter(built: Built, tmp_path: Path, cache: Path) -> None:
-    bell = Bell(tmp_path, [*BARE, str(built[2])], LITTLE_BELL_CACHE=str(cache))
+@pytest.fixture(scope="module")
+def unpacked(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache in which it is unpacked, by four first starts at the same time."""
+    folder = tmp_path_factory.mktemp("unpacked") / "cache"
+    starts = [
+        subprocess.Popen(
+            [*BARE, str(built[2]), "version"],
+            env={**ELSEWHERE, "LITTLE_BELL_CACHE": str(folder)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    assert [start.communicate(timeout=60)[0] for start in starts] == [VERSION] * 4
+    return folder
+
+
+def test_first_starts_at_the_same_time_leave_one_folder(unpacked: Path) -> None:
+    [folder] = unpacked.iterdir()
+    assert folder.name.startswith(f"{sys.implementation.cache_tag}-")
+    assert unpacked.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_archive_runs_on_a_bare_interpreter(
+    built: Built, tmp_path: Path, unpacked: Path
+) -> None:
+    before = {path: path.stat().st_ino for path in unpacked.iterdir()}
+    bell = Bell(tmp_path, [*BARE, str(built[2])], LITTLE_BELL_CACHE=str(unpacked))
     try:
         walk(bell.start())
-        walk(bell.start())  # from what is unpacked already
     finally:
         bell.end()
-    [unpacked] = cache.iterdir()
-    assert cache.stat().st_mode & 0o777 == 0o700
-    assert unpacked.name.startswith(f"{sys.implementation.cache_tag}-")
+    assert {path: path.stat().st_ino for path in unpacked.iterdir()} == before
 
 
-def test_the_archive_is_a_program(built: Built, cache: Path) -> None:
+def test_the_archive_is_a_program(built: Built) -> None:
     minor = sys.version_info[1]
     assert built[2].read_bytes().startswith(b"#!/usr/bin/env python3.%d\n" % minor)
     assert os.access(built[2], os.X_OK)
-    assert done(*BARE, built[2], "version", LITTLE_BELL_CACHE=str(cache)) == "little-bell 0.1.0\n"
 
 
-def test_the_relay_runs_from_the_archive(built: Built, tmp_path: Path, cache: Path) -> None:
+def test_the_relay_runs_from_the_archive(built: Built, tmp_path: Path, unpacked: Path) -> None:
     program = [*BARE, str(built[2]), "relay", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(
         [*program, "--upstream", "smtp://127.0.0.1:1"],
         cwd=tmp_path,
-        env={**ELSEWHERE, "LITTLE_BELL_CACHE": str(cache)},
+        env={**ELSEWHERE, "LITTLE_BELL_CACHE": str(unpacked)},
         stdout=subprocess.PIPE,
     ) as relay:
         try:
@@ -163,17 +188,6 @@ def test_the_relay_runs_from_the_archive(built: Built, tmp_path: Path, cache: Pa
             assert relay.wait(20) == 0
         finally:
             relay.kill()
-
-
-def test_first_starts_at_the_same_time(built: Built, cache: Path) -> None:
-    environment = {**ELSEWHERE, "LITTLE_BELL_CACHE": str(cache)}
-    command = [*BARE, str(built[2]), "version"]
-    starts = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    assert [start.communicate(timeout=60)[0] for start in starts] == ["little-bell 0.1.0\n"] * 4
-    assert len(list(cache.iterdir())) == 1
 
 
 def refusal(pyz: Path, **environment: str) -> str:
@@ -204,15 +218,14 @@ def test_a_cache_that_others_may_write_to_is_not_used(built: Built, tmp_path: Pa
 
 
 @ROOT_ONLY
-def test_a_cache_of_another_user_is_not_used(built: Built, cache: Path) -> None:
-    environment = {"LITTLE_BELL_CACHE": str(cache)}
-    done(*BARE, built[2], "version", **environment)
-    [unpacked] = cache.iterdir()
-    os.chown(unpacked, 65534, 65534)
-    assert f"others may write to {unpacked}" in refusal(built[2], **environment)
-    os.chown(unpacked, 0, 0)
-    os.chown(cache, 65534, 65534)
-    assert f"others may write to {cache}" in refusal(built[2], **environment)
+def test_a_cache_of_another_user_is_not_used(built: Built, unpacked: Path) -> None:
+    environment = {"LITTLE_BELL_CACHE": str(unpacked)}
+    [folder] = unpacked.iterdir()
+    for path in (folder, unpacked):
+        os.chown(path, 65534, 65534)
+        assert f"others may write to {path}" in refusal(built[2], **environment)
+        os.chown(path, 0, 0)
+    assert done(*BARE, built[2], "version", **environment) == VERSION
 
 
 def other(pyz: Path, folder: Path, name: str, value: object) -> Path:
