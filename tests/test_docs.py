@@ -46,6 +46,7 @@ OTHERS = {
     "SCM_RIGHTS": "of sockets",
     "SSL_CERT_FILE": "OpenSSL's",
     "TERM": "the terminal's",
+    "GH_TOKEN": "GitHub's",
     "LITTLE_BELL_CACHE": "of `little-bell.pyz`: where it unpacks itself",
     "SITE": "of `deploy/`: the host name of a proxy",
     "RELAY_UPSTREAM": "of `little-bell relay`",
