@@ -254,7 +254,7 @@ class Health:
                 "Times the slow lane was started.",
                 counters.slow_starts,
             ),
-            one("faults_total", "counter", "Faults of the fast lane, logged.", self.log.faults),
+            one("faults_total", "counter", "Faults of the program, logged.", self.log.faults),
             one(
                 "log_lines_dropped_total",
                 "counter",

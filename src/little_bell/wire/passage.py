@@ -82,6 +82,8 @@ class Passage:
         counters = self.lane.counters
         for route, status, seconds in self.slow.reports():
             counters.request("slow", route, status)
+            if status == 500:  # it logged a fault of its own
+                self.lane.log.faults += 1
             if seconds:
                 counters.slow_latency.observe(seconds)
         arrivals, self.slow.arrivals = self.slow.arrivals, []
