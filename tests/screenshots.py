@@ -48,7 +48,7 @@ SHOTS = (
     Shot("front", "/", 700),
 )
 BURST = (
-    "SELECT email FROM states WHERE tenant = 1 AND opens > 1 AND machine_clicks = 4 AND clicks > 0 "
+    "SELECT email FROM states WHERE tenant = 1 AND opens = 2 AND machine_clicks = 4 AND clicks > 0 "
     "ORDER BY email DESC LIMIT 1"
 )
 ORDERS = "SELECT campaign FROM campaigns WHERE tenant = 1 AND name = 'Orders'"
