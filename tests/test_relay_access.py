@@ -512,6 +512,6 @@ def test_what_ends_the_start(tmp_path: Path) -> None:
 
 
 def test_the_commands_help_lists_it(start_bell: Callable[..., Bell]) -> None:
-    shown = command(start_bell(), "help").stdout
+    shown = command(start_bell(), "help", "relay").stdout
     assert "RELAY_UPSTREAM" in shown
     assert "--per-recipient" in shown

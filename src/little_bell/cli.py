@@ -4,46 +4,17 @@ import os
 import sys
 from collections.abc import Mapping
 
-from little_bell import __version__
-from little_bell.commands import COMMANDS, FAILED, Command, rewrite, say
+from little_bell import __version__, progress
+from little_bell.actions import rewrite
+from little_bell.commands import COMMANDS, FAILED, Command, Outcome, say
 from little_bell.config import SETTINGS, Config
 from little_bell.errors import LittleBellError, StartError
 
 WRONG_USAGE = 2  # exit codes beside 0 and FAILED
 CANNOT_START = 3
+INTERRUPTED = 130  # as shells have it: 128 and SIGINT
 
-USAGE = """\
-little-bell: a small, durable, honest email tracking server
-
-usage: little-bell [COMMAND] [--setting value ...]
-
-commands:
-{commands}examples:
-  little-bell
-  little-bell serve --port 8080 --base-url https://track.example.com
-  DATABASE_URL=sqlite:/var/lib/bell/tracking.db little-bell
-  little-bell backup /var/backups/bell-monday.db
-
-exit codes: 0 done; 1 failed, or a problem was found; 2 wrong usage; 3 the server cannot start.
-
-settings, from the environment or as options (PORT=8080 is --port 8080):
-"""
-
-
-def usage() -> str:
-    """The help text, with a line for each command and a paragraph for each setting."""
-    commands = ""
-    for command in COMMANDS:
-        name = f"{command.name} {command.argument}".rstrip()
-        commands += f"  {name:<26} {command.help}\n"
-        for option in command.options:
-            commands += f"  {'':<26}   {option}\n"
-    commands += f"  {'version':<26} print the version\n  {'help':<26} print this\n\n"
-    lines = []
-    for setting in SETTINGS:
-        default = f" [{setting.default}]" if setting.default else ""
-        lines.append(f"  {setting.name}{default}\n      {setting.help}")
-    return USAGE.format(commands=commands) + "\n".join(lines) + "\n"
+JSON = "--json"
 
 
 def read_options(
@@ -58,6 +29,10 @@ def read_options(
     own = [option.split()[:2] for option in command.options]
     names.update({name: name for name, _ in own})
     flags = {name for name, word in own if not word.isupper()}
+    if command.json:
+        names[JSON] = JSON
+        flags.add(JSON)
+    see = f"see little-bell help {command.name}"
     rest = list(arguments)
     wanted = command.argument.split()
     given: list[str] = []
@@ -67,8 +42,7 @@ def read_options(
             given.append(option + equals + value)
             continue
         if option not in names:
-            what = "option" if option.startswith("-") else "argument"
-            raise LittleBellError(f"unknown {what} {option!r}; see little-bell help")
+            raise LittleBellError(f"{unknown(option, names)}; {see}")
         if option in flags:
             value = value or "1"
         elif not equals:
@@ -77,8 +51,17 @@ def read_options(
             value = rest.pop(0)
         values[names[option]] = value
     if len(given) < len([word for word in wanted if not word.startswith("[")]) or "" in given:
-        raise LittleBellError(f"{command.name} needs {command.argument}; see little-bell help")
+        raise LittleBellError(f"{command.name} needs {command.argument}; {see}")
     return values, " ".join(given)
+
+
+def unknown(option: str, names: Mapping[str, str]) -> str:
+    """Why an option or an argument is refused."""
+    from little_bell.help import nearest
+
+    if option.startswith("-"):
+        return f"unknown option {option!r}{nearest(option, names)}"
+    return f"unknown argument {option!r}"
 
 
 def let_through(command: Command) -> None:
@@ -89,40 +72,107 @@ def let_through(command: Command) -> None:
         pass_on(sys.stdin.buffer, sys.stdout.buffer)
 
 
+def tell(outcome: Outcome, json: bool) -> int:
+    """Say what came of a command; returns its exit code."""
+    progress.clear()
+    if json:
+        say_json(outcome.data)
+        return outcome.code
+    for line in outcome.lines:
+        say(line)
+    if outcome.note:
+        sys.stderr.write(outcome.note + "\n")
+    return outcome.code
+
+
+def say_json(data: Mapping[str, object]) -> None:
+    import json
+
+    say(json.dumps(data, ensure_ascii=False))
+
+
+def fail(message: str, code: int, json: bool) -> int:
+    """Say why not; returns the exit code."""
+    progress.clear()
+    if json:
+        say_json({"error": message})
+    else:
+        sys.stderr.write(f"little-bell: {message}\n")
+    return code
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     os.umask(os.umask(0o077) | 0o007)  # what is written holds people's addresses: not for others
-    rest = list(sys.argv[1:] if arguments is None else arguments)
-    name = rest.pop(0) if rest and not rest[0].startswith("--") else "serve"
-    if name in ("help", "-h") or "--help" in rest:
-        sys.stdout.write(usage())
-        return 0
+    try:
+        code = run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Who read what we say has gone away (`| head -1`). Nobody is told, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+    except KeyboardInterrupt:  # before a command has begun
+        return INTERRUPTED
+
+
+def run(rest: list[str]) -> int:
+    """The same; BrokenPipeError where nobody reads stdout."""
+    json = JSON in rest
+    first = rest.pop(0) if rest and not rest[0].startswith("--") else ""
+    name = first or "serve"
+    if name in ("help", "-h") or "--help" in rest or "-h" in rest[:1]:
+        return show_help([first, *rest])
     if name in ("version", "-V") or "--version" in rest:
-        say(f"little-bell {__version__}")
-        return 0
+        data = {"name": "little-bell", "version": __version__}
+        return tell(Outcome(data, (f"little-bell {__version__}",)), json)
     if rest and any(one.name == f"{name} {rest[0]}" for one in COMMANDS):
         name = f"{name} {rest.pop(0)}"
     command = next((one for one in COMMANDS if one.name == name), None)
     if command is None:
-        sys.stderr.write(f"little-bell: unknown command {name!r}; see little-bell help\n")
-        return WRONG_USAGE
+        from little_bell.help import unknown_command
+
+        return fail(unknown_command(name), WRONG_USAGE, json)
     try:
         values, argument = read_options(rest, os.environ, command)
     except LittleBellError as error:
-        sys.stderr.write(f"little-bell: {error}\n")
         let_through(command)
-        return WRONG_USAGE
+        return fail(str(error), WRONG_USAGE, json and command.json)
+    return carry_out(command, values, argument, JSON in values)
+
+
+def carry_out(command: Command, values: dict[str, str], argument: str, json: bool) -> int:
+    """Run a command whose options are read; returns its exit code."""
     try:
-        return command.run(Config(values), values, argument)
+        outcome = command.run(Config(values), values, argument)
+        return tell(outcome, json) if isinstance(outcome, Outcome) else outcome
     except StartError as error:
         what = "cannot start: " if command.name in ("serve", "relay") else ""
-        sys.stderr.write(f"little-bell: {what}{error}\n")
         let_through(command)
-        return CANNOT_START
+        return fail(f"{what}{error}", CANNOT_START, json)
     except LittleBellError as error:
-        sys.stderr.write(f"little-bell: {error}\n")
         let_through(command)
-        return FAILED
+        return fail(str(error), FAILED, json)
+    except BrokenPipeError:
+        if command.run is rewrite:
+            return fail("nobody takes the email", FAILED, json)
+        raise
     except OSError as error:
-        sys.stderr.write(f"little-bell: {error.strerror}: {error.filename or ''}\n")
-        return FAILED
+        return fail(f"{error.strerror}: {error.filename or ''}", FAILED, json)
+    except KeyboardInterrupt:
+        stands = f": {command.stands}" if command.stands else ""
+        return fail(f"interrupted{stands}", INTERRUPTED, json)
+
+
+def show_help(rest: list[str]) -> int:
+    """`help`, `help COMMAND`, `COMMAND --help`."""
+    from little_bell.help import topic, unknown_command
+
+    words = [word for word in rest if word and not word.startswith("-")]
+    if words[:1] == ["help"]:
+        del words[0]
+    text = topic(words[:2]) or topic(words[:1])
+    if text is None:
+        return fail(unknown_command(words[0]), WRONG_USAGE, False)
+    sys.stdout.write(text)
+    return 0

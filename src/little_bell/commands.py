@@ -1,285 +1,266 @@
-"""The commands of `little-bell`, as a table. Each imports what it needs once it runs."""
+"""The commands of `little-bell`, as a table: it feeds the command line, its help and the docs."""
 
-import os
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from little_bell import actions
+from little_bell.actions import FAILED, Outcome, existing, say
 from little_bell.config import Config
-from little_bell.errors import LittleBellError
+from little_bell.progress import task
 
-FAILED = 1  # an exit code
+__all__ = ["COMMANDS", "FAILED", "GROUPS", "Command", "Outcome", "existing", "say", "task"]
+
+# Headings of the help, in their order.
+GROUPS = (
+    ("run", "Run it"),
+    ("look", "Look after it"),
+    ("keep", "Keep what it knows"),
+    ("keys", "Keys"),
+    ("mail", "Mail on its way"),
+)
+JSON = "--json   say it as one JSON object on stdout, errors too"
 
 
 class Command(NamedTuple):
-    """One line of the table. `run` takes settings and argument, and gives the exit code."""
+    """One line of the table. `run` takes settings, values of options and argument; it gives what
+    came of it, or an exit code where it spoke itself."""
 
     name: str
     argument: str  # what stands behind it, in brackets what may be missing; nothing where none does
     help: str
-    run: Callable[[Config, dict[str, str], str], int]
+    run: Callable[[Config, dict[str, str], str], Outcome | int]
     options: tuple[str, ...] = ()  # beside the settings: `--name VALUE   what`, or `--flag   what`
-
-
-def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def task(name: str) -> Callable[[int, int], None]:
-    """Progress of a task, on a terminal alone."""
-    if not sys.stderr.isatty():
-        return lambda _done, _total: None
-
-    def show(done: int, total: int) -> None:
-        end = "\r\x1b[K" if done >= total else ""
-        sys.stderr.write(f"\r{name} {100 * done // max(1, total):3} %{end}")
-        sys.stderr.flush()
-
-    return show
-
-
-def serve(config: Config, values: dict[str, str], _argument: str) -> int:
-    """Run the server until SIGTERM."""
-    from little_bell.serve import serve as run
-
-    run(config, values)
-    return 0
-
-
-def demo(config: Config, values: dict[str, str], _argument: str) -> int:
-    """Show a server full of invented mail until Ctrl-C."""
-    from little_bell.config import SETTINGS
-    from little_bell.demo.run import Options
-    from little_bell.demo.run import run as show
-
-    # A setting of the server at home must not reach the demo; where it listens may be chosen.
-    ours = {setting.name for setting in SETTINGS} | {"LISTEN_FDS", "LISTEN_PID"}
-    rest = {k: v for k, v in values.items() if k not in ours and not k.startswith("--")}
-    options = Options(
-        values.get("--keep", ""),
-        "--no-browser" not in values,
-        "--no-live" not in values,
-        values.get("HOST", ""),
-        str(config.port),
-    )
-    return show(options, rest, say, task)
-
-
-def status(config: Config, _values: dict[str, str], _argument: str) -> int:
-    """Print what the running server says of itself; exit code 1 where it is not well."""
-    from little_bell.wire.control import call
-
-    code, body = call(config.database_url, "GET", "/status")
-    sys.stdout.write(body.decode("utf-8"))
-    return 0 if code == 200 and b'"healthy"' in body else FAILED
-
-
-def check(config: Config, _values: dict[str, str], _argument: str) -> int:
-    """Look whether the file is whole and figures are what the log says."""
-    from little_bell.ops.check import check as run
-
-    found = run(existing(config), task)
-    for problem in found.problems:
-        say(problem)
-    verdict = "problems were found" if found.problems else "all is well"
-    say(f"{found.emails:,} emails and {found.events:,} events counted: {verdict}")
-    return FAILED if found.problems else 0
-
-
-def rebuild(config: Config, _values: dict[str, str], _argument: str) -> int:
-    """Bring what is stored to what the log says, through the running server if there is one."""
-    from little_bell.ops.check import rebuild as run
-    from little_bell.ops.corrector import corrector
-    from little_bell.wire.control import call
-
-    path = existing(config)
-    with corrector(path, call) as correct:
-        done = run(path, correct, task)
-    for problem in done.problems:
-        say(problem)
-    times = "once" if done.rounds == 1 else f"{done.rounds} times"
-    say(f"{done.corrected:,} rows corrected; counted {times}")
-    return FAILED if done.problems else 0
-
-
-def backup(config: Config, values: dict[str, str], target: str) -> int:
-    """Write a consistent copy of the database, beside a running server or not.
-
-    With `--keep` the target is a folder of dated ones, and older ones go once it is whole.
-    """
-    from little_bell.ops import rotation
-    from little_bell.ops.backup import backup as run
-    from little_bell.ops.backup import dated, leave_word, thin_out
-
-    keep, folder = values.get("--keep"), target
-    if keep is not None and not (keep.isdecimal() and len(keep) < 9 and int(keep)):
-        raise LittleBellError("--keep is a number from 1 to 99,999,999")
-    path = existing(config)
-    if keep is not None:
-        target = dated(folder)
-    rotation.refuse_foreign(target)
-    size = run(path, target, task)
-    say(f"{target}: {size:,} bytes")
-    keys = rotation.save(config, target)
-    if keys:
-        say(f"{keys}: the keys that sign links; keep it as safe as the server's own")
-    leave_word(path, target)
-    for older in thin_out(folder, target, int(keep)) if keep is not None else []:
-        say(f"{older}: gone")
-    return 0
-
-
-def restore(config: Config, values: dict[str, str], source: str) -> int:
-    """Put a backup in the place of the database."""
-    from little_bell.ops import rotation
-    from little_bell.ops.backup import restore as run
-
-    skip = values.get("--skip-ids", "0")
-    if not skip.isdecimal() or len(skip) > 9:
-        raise LittleBellError("--skip-ids is a number below 1,000,000,000")
-    kept, known = run(source, config.database_url, int(skip), task)
-    say(f"{config.database_url} is {source} now")
-    if kept:
-        say(f"what was there before is {kept}")
-    keys = rotation.bring_back(config, source)
-    if keys:
-        say(keys)
-    if not known and not int(skip):
-        say(
-            "ids handed out since the backup are not known and may be handed out again: if mail "
-            "was sent since, restore once more with --skip-ids"
-        )
-    return 0
-
-
-def keys_create(config: Config, values: dict[str, str], tenant: str) -> int:
-    """Print a new key of a tenant, alone on stdout and never again."""
-    from little_bell.ops.keys import create
-    from little_bell.wire.control import call
-
-    name, role = values.get("--name", ""), values.get("--role", "write")
-    key, number = create(existing(config), call, tenant, name, role)
-    say(key)
-    sys.stderr.write(f"This is key {number} of {tenant} ({role}); it is not shown again.\n")
-    return 0
-
-
-def keys_list(config: Config, _values: dict[str, str], tenant: str) -> int:
-    """Print the keys of a tenant, or of all, by what is known of them."""
-    from little_bell.ops.keys import lines
-
-    for line in lines(existing(config), tenant):
-        say(line)
-    return 0
-
-
-def keys_revoke(config: Config, _values: dict[str, str], arguments: str) -> int:
-    """Let a key open nothing any more; sessions that it opened end at once."""
-    from little_bell.ops.keys import revoke
-    from little_bell.wire.control import call
-
-    tenant, _, number = arguments.partition(" ")
-    revoke(existing(config), call, tenant, number)
-    say(f"key {number} of {tenant} is revoked")
-    return 0
-
-
-def doctor(config: Config, _values: dict[str, str], _argument: str) -> int:
-    """Say what stands open or goes wrong soon; exit code 1 where something does."""
-    from little_bell.ops.doctor import examine
-    from little_bell.wire.control import call
-
-    existing(config)
-    found = examine(config, call)
-    for number, finding in enumerate(found, 1):
-        say(f"{number}. {finding.what}: {finding.hint}")
-    if not found:
-        say("all is well")
-    return FAILED if found else 0
-
-
-def secret(config: Config, _values: dict[str, str], action: str) -> int:
-    """Replace the key that signs links, or forget those it replaced."""
-    from little_bell.ops import rotation
-    from little_bell.wire.control import call
-
-    if action == "rotate":
-        count = rotation.rotate(config, call)
-        say(f"a new key signs; keys before it that still verify: {count - 1}")
-    elif action == "drop":
-        gone = rotation.drop(config, call)
-        say(f"keys that are gone, and with them the mail they signed: {gone}")
-    else:
-        raise LittleBellError(f"unknown action {action!r}; known are rotate, drop")
-    return 0
-
-
-def purge(config: Config, values: dict[str, str], _argument: str) -> int:
-    """Take old events out of the log; figures stay."""
-    from little_bell.ops.purge import purge as run
-    from little_bell.ops.purge import read_cut
-    from little_bell.wire.control import call
-
-    cut = read_cut(values.get("--days", ""), values.get("--before", ""))
-    events = run(existing(config), cut, values.get("--tenant"), call, task)
-    say(f"{events:,} events purged")
-    return 0
-
-
-def import_(config: Config, values: dict[str, str], path: str) -> int:
-    """Bring in emails, opens and clicks of long ago."""
-    from little_bell.imports.run import BadRowsError, import_history
-    from little_bell.imports.summary import lines
-    from little_bell.values import NO_TENANT, is_tenant
-    from little_bell.wire.control import call
-
-    tenant = values.get("--tenant")
-    if tenant is not None and not is_tenant(tenant.encode("utf-8", "replace")):
-        raise LittleBellError(NO_TENANT)
-    flags = "--skip-bad" in values, "--again" in values
-    try:
-        done = import_history(config, path, tenant, *flags, call, task)
-    except BadRowsError as error:
-        for problem in error.shown:
-            sys.stderr.write(f"{problem}\n")
-        raise
-    for line in lines(done):
-        say(line)
-    return 0
-
-
-def relay(config: Config, values: dict[str, str], _argument: str) -> int:
-    """Relay mail by SMTP until SIGTERM."""
-    from little_bell.relay.service import run
-    from little_bell.relay.settings import read_settings
-
-    run(config, read_settings(values, f"http://127.0.0.1:{config.port}", config.max_message_bytes))
-    return 0
-
-
-def rewrite(config: Config, values: dict[str, str], _argument: str) -> int:
-    """Track an email on its way from stdin to stdout."""
-    from little_bell.rewrite import rewrite as run
-
-    existing(config)
-    words = {name[2:].replace("-", "_"): text for name, text in values.items() if name[:2] == "--"}
-    return run(config, words, sys.stdin.buffer, sys.stdout.buffer)
-
-
-def existing(config: Config) -> str:
-    """The database file. Raises LittleBellError where there is none."""
-    if not os.path.exists(config.database_url):
-        raise LittleBellError(f"there is no database {config.database_url}: set DATABASE_URL")
-    return config.database_url
+    group: str = "keep"
+    about: str = ""  # what it does beside a running server, and what else matters; lines
+    examples: tuple[str, ...] = ()
+    json: bool = False  # it takes --json
+    stands: str = ""  # what is so after Ctrl-C
 
 
 COMMANDS = (
-    Command("serve", "", "start the server (what happens without a command)", serve),
+    Command(
+        "serve",
+        "",
+        "start the server; what happens without a command",
+        actions.serve,
+        group="run",
+        about="""\
+It runs until SIGTERM or Ctrl-C, finishes what is under way and ends with 0.
+Only one server uses a database file; a second one ends with exit code 3.""",
+        examples=(
+            "little-bell",
+            "little-bell serve --port 8080 --base-url https://track.example.com",
+            "DATABASE_URL=sqlite:/var/lib/little-bell/tracking.db little-bell serve",
+        ),
+    ),
+    Command(
+        "demo",
+        "",
+        "show a server full of invented mail, until Ctrl-C",
+        actions.demo,
+        (
+            "--keep DIR     leave the database in this new folder",
+            "--no-browser   print the addresses, open nothing",
+            "--no-live      nothing goes on arriving",
+        ),
+        group="run",
+        about="""\
+Two months of three senders, in a database of its own that is gone at the end. It listens on
+this machine alone (HOST), on PORT or, where that is taken, on a free port. A server that
+runs beside it is left alone, and so is its database; other settings do not reach the demo.""",
+        examples=("little-bell demo", "little-bell demo --no-browser --port 8080 --keep demo-data"),
+        stands="nothing is left",
+    ),
+    Command(
+        "status",
+        "",
+        "say how the server on this database is",
+        actions.status,
+        group="look",
+        about="It asks the running server; exit code 1 where none runs, or it is not well.",
+        examples=("little-bell status", "little-bell status --json | python3 -m json.tool"),
+        json=True,
+    ),
+    Command(
+        "doctor",
+        "",
+        "say what stands open or goes wrong soon",
+        actions.doctor,
+        group="look",
+        about="""\
+It reads the settings as this command got them, so give it the server's. It changes nothing,
+and works beside a running server. Exit code 1 where something stands open.""",
+        examples=("little-bell doctor", "little-bell doctor --base-url https://track.example.com"),
+        json=True,
+    ),
+    Command(
+        "check",
+        "",
+        "is the file whole, do figures say what the log says",
+        actions.check,
+        group="look",
+        about="""\
+It works on a copy that it makes beside the database (there has to be room) and holds up
+nobody, with a server or without. Exit code 1 where something is wrong: see rebuild.""",
+        examples=("little-bell check", "little-bell check --json"),
+        json=True,
+        stands="nothing was changed",
+    ),
+    Command(
+        "backup",
+        "FILE",
+        "write a consistent copy; opens go on",
+        actions.backup,
+        ("--keep N   FILE is a folder: write a dated one into it, keep the newest N",),
+        about="""\
+FILE appears, or takes the place of an older backup, once all of it is there and checked.
+The keys that sign links go to FILE.secret. Works beside a running server.""",
+        examples=(
+            "little-bell backup /var/backups/little-bell/monday.db",
+            "little-bell backup /var/backups/little-bell --keep 14 --json",
+        ),
+        json=True,
+        stands="the file is as it was, or the whole new backup",
+    ),
+    Command(
+        "restore",
+        "FILE",
+        "put a backup in the database's place",
+        actions.restore,
+        ("--skip-ids N   ids to leave out, where those handed out since are not known",),
+        about="""\
+It checks the backup first. The database that was there is kept beside it under a new name,
+and no id that it handed out is handed out again. Stop the server before.""",
+        examples=(
+            "little-bell restore /var/backups/little-bell/monday.db",
+            "little-bell restore monday.db --skip-ids 100000",
+        ),
+        json=True,
+        stands="the database is as it was, or the whole backup",
+    ),
+    Command(
+        "export",
+        "TENANT",
+        "write a tenant's events or emails; opens go on",
+        actions.export,
+        (
+            "--what KIND       events (if not said), or emails",
+            "--format FORMAT   csv (if not said), or ndjson",
+            "--output FILE     written there, once all of it is there; stdout if not said",
+        ),
+        about="""\
+It reads beside a running server in short pieces, as the exports by HTTP do. A file is its
+owner's alone (mode 0600) and takes the place of an older one.""",
+        examples=(
+            "little-bell export acme --output events.csv",
+            "little-bell export acme --what emails --format ndjson --output emails.ndjson",
+            "little-bell export acme --format ndjson | gzip > events.ndjson.gz",
+        ),
+        stands="the file is as it was",
+    ),
+    Command(
+        "import",
+        "FILE",
+        "bring in emails, opens and clicks of long ago",
+        actions.import_,
+        (
+            "--tenant NAME   whose rows they are where the file is silent; else of this one alone",
+            "--skip-bad      leave bad rows out; without it nothing is imported where one is bad",
+            "--again         even where the very same rows were imported before",
+        ),
+        about="""\
+FILE is CSV, NDJSON, or the database of the Little Bell in Rust; docs/IMPORT.md has the columns.
+All of it is read and checked first. A running server goes on answering opens.""",
+        examples=(
+            "little-bell import /opt/old/data/tracking.db",
+            "little-bell import events.csv --tenant acme",
+        ),
+        json=True,
+        stands="what is in stays; the same command goes on from there",
+    ),
+    Command(
+        "rebuild",
+        "",
+        "bring figures to what the log says; opens go on",
+        actions.rebuild,
+        about="""\
+A running server gets what is wrong in small pieces and goes on answering. Exit code 1 where
+something remains that the log cannot mend.""",
+        examples=("little-bell rebuild", "little-bell rebuild --json"),
+        json=True,
+        stands="what was corrected stays; run it again for the rest",
+    ),
+    Command(
+        "purge",
+        "",
+        "take old events out of the log; figures stay",
+        actions.purge,
+        (
+            "--days N        those older than N days",
+            "--before DATE   or those from before a day (YYYY-MM-DD, UTC)",
+            "--tenant NAME   of this one alone",
+        ),
+        about="A running server does it in small steps behind all other work.",
+        examples=(
+            "little-bell purge --days 365",
+            "little-bell purge --before 2026-01-01 --tenant acme",
+        ),
+        json=True,
+        stands="what is purged is gone; a running server goes on, otherwise the rest stays",
+    ),
+    Command(
+        "keys create",
+        "TENANT",
+        "print a new key; its first one closes a tenant",
+        actions.keys_create,
+        ("--name NAME   what it is called", "--role ROLE   read, or write (if not said)"),
+        group="keys",
+        about="""\
+The key is alone on stdout and is never shown again. A running server knows it at once.""",
+        examples=(
+            "little-bell keys create acme --name newsletter",
+            "little-bell keys create acme --role read --name dashboard > dashboard.key",
+        ),
+        json=True,
+    ),
+    Command(
+        "keys list",
+        "[TENANT]",
+        "print keys by their numbers and names",
+        actions.keys_list,
+        group="keys",
+        about="It reads the database, beside a running server or without one; no key is shown.",
+        examples=("little-bell keys list", "little-bell keys list acme --json"),
+        json=True,
+    ),
+    Command(
+        "keys revoke",
+        "TENANT NUMBER",
+        "let a key open nothing any more",
+        actions.keys_revoke,
+        group="keys",
+        about="A running server forgets it at once, and ends the logins that it opened.",
+        examples=("little-bell keys revoke acme 1",),
+        json=True,
+    ),
+    Command(
+        "secret",
+        "ACTION",
+        "rotate the key that signs links, or drop older ones",
+        actions.secret,
+        group="keys",
+        about="""\
+rotate: a new key signs, and those before it still verify: mail already sent goes on counting.
+drop: those before it verify no more, and the links in mail that they signed are dead.
+A running server reads the keys again at once.""",
+        examples=("little-bell secret rotate", "little-bell secret drop"),
+        json=True,
+    ),
     Command(
         "relay",
         "",
-        "take mail by SMTP, track it, send it on; a process of its own",
-        relay,
+        "take mail by SMTP, track it, send it on",
+        actions.relay,
         (
             "--upstream URL       smtp://user:password@host:587, or smtps://...; or RELAY_UPSTREAM",
             "--tls WHEN           towards the upstream: none, starttls, required",
@@ -290,64 +271,19 @@ COMMANDS = (
             "--tls-key FILE       its key",
             "--max-size BYTES     of a message",
         ),
-    ),
-    Command(
-        "demo",
-        "",
-        "show a server full of invented mail, until Ctrl-C",
-        demo,
-        (
-            "--keep DIR     leave the database in this new folder",
-            "--no-browser   print the addresses, open nothing",
-            "--no-live      nothing goes on arriving",
-        ),
-    ),
-    Command("status", "", "say how the server on this database is", status),
-    Command("check", "", "is the file whole, do figures say what the log says", check),
-    Command("rebuild", "", "bring figures to what the log says; opens go on", rebuild),
-    Command(
-        "keys create",
-        "TENANT",
-        "print a new key; from its first one on the tenant is closed",
-        keys_create,
-        ("--name NAME   what it is called", "--role ROLE   read, or write (if not said)"),
-    ),
-    Command("keys list", "[TENANT]", "print keys by their numbers and names", keys_list),
-    Command("keys revoke", "TENANT NUMBER", "let a key open nothing any more", keys_revoke),
-    Command("doctor", "", "say what stands open or goes wrong soon, and what mends it", doctor),
-    Command(
-        "secret",
-        "ACTION",
-        "rotate: a new key signs links, those before verify; drop: forget those",
-        secret,
-    ),
-    Command(
-        "purge",
-        "",
-        "take old events out of the log; figures stay, opens go on",
-        purge,
-        (
-            "--days N        those older than N days",
-            "--before DATE   or those from before a day (YYYY-MM-DD, UTC)",
-            "--tenant NAME   of this one alone",
-        ),
-    ),
-    Command(
-        "import",
-        "FILE",
-        "bring in emails, opens and clicks: CSV, NDJSON, or the database of the Rust Little Bell",
-        import_,
-        (
-            "--tenant NAME   whose rows they are where the file is silent; else of this one alone",
-            "--skip-bad      leave bad rows out; without it nothing is imported where one is bad",
-            "--again         even where the very same rows were imported before",
+        group="mail",
+        about="It is a process of its own, needs a running server, and runs until SIGTERM.",
+        examples=(
+            "little-bell relay --upstream smtp://mail.example.com:587",
+            "RELAY_UPSTREAM=smtp://user:password@mail.example.com:587 little-bell relay"
+            " --tls required",
         ),
     ),
     Command(
         "rewrite",
         "",
-        "track an email, or HTML, on its way from stdin to stdout",
-        rewrite,
+        "track an email, or HTML, from stdin to stdout",
+        actions.rewrite,
         (
             "--tenant NAME         whose email it is; to be said",
             "--campaign NAME       it belongs to",
@@ -363,19 +299,13 @@ COMMANDS = (
             "--dry-run             create nothing",
             "--report FILE         write the report there, not to stderr",
         ),
-    ),
-    Command(
-        "backup",
-        "FILE",
-        "write a consistent copy; opens go on",
-        backup,
-        ("--keep N   FILE is a folder: write a dated one there, then keep the newest N",),
-    ),
-    Command(
-        "restore",
-        "FILE",
-        "put a backup in the database's place; no server may be running",
-        restore,
-        ("--skip-ids N   ids to leave out, where those handed out since are not known",),
+        group="mail",
+        about="""\
+A running server gets the email; without one it is written into the database. Whatever fails,
+the email goes out as it came, and the exit code is not 0.""",
+        examples=(
+            "little-bell rewrite --tenant acme < mail.eml > tracked.eml",
+            "little-bell rewrite --tenant acme --campaign spring < mail.eml | sendmail -t",
+        ),
     ),
 )

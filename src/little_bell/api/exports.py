@@ -65,18 +65,29 @@ def events_ndjson(
 ) -> Iterator[bytes]:
     """The same as NDJSON: objects as in the list of events."""
     for piece in event_pieces(reader, tenant, search, after):
-        yield "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in piece).encode("utf-8")
+        yield ndjson_rows(piece)
 
 
 def emails_csv(reader: Readers, tenant: int) -> Iterator[bytes]:
     """Emails and what became of them, newest first, as CSV with a header."""
     yield csv_rows([EMAIL_COLUMNS])
+    for piece in email_pieces(reader, tenant):
+        yield csv_rows(map(cells, piece))
+
+
+def emails_ndjson(reader: Readers, tenant: int) -> Iterator[bytes]:
+    """The same as NDJSON: objects as in the list of emails."""
+    for piece in email_pieces(reader, tenant):
+        yield ndjson_rows(piece)
+
+
+def email_pieces(reader: Readers, tenant: int) -> Iterator[list[Record]]:
+    """Emails, newest first; lists may be empty."""
     cursor: emails.Cursor | None = None
     while True:
         with reader() as snapshot:
             page = emails.newest(snapshot, tenant, emails.ALL, cursor, PIECE)
-        if page.emails:
-            yield csv_rows(cells(email_record(email)) for email in page.emails)
+        yield [email_record(email) for email in page.emails]
         cursor = page.next
         if cursor is None:
             return
@@ -120,3 +131,8 @@ def csv_rows(rows: Iterable[Iterable[object]]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue().encode("utf-8")
+
+
+def ndjson_rows(records: Iterable[Record]) -> bytes:
+    """A line of JSON for each."""
+    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in records).encode("utf-8")

@@ -52,22 +52,38 @@ def revoke(path: str, call: Call, tenant: str, number: str) -> None:
     send(path, call, {"tenant": tenant, "revoke": int(number)})
 
 
-def lines(path: str, tenant: str) -> list[str]:
-    """A line for each key, of one tenant or of all; none shows the key. Raises LittleBellError."""
+def listed(path: str, tenant: str) -> list[names.KeyLine]:
+    """What is known of keys, of one tenant or of all. Raises LittleBellError."""
     if tenant:
         check(tenant)
     reader = Reader(path)
     try:
         reader.check_schema()
-        found = names.keys(reader, tenant or None)
+        return names.keys(reader, tenant or None)
     finally:
         reader.close()
-    return [
+
+
+def as_line(key: names.KeyLine) -> str:
+    """A key for people; the key itself is not in it, nor known."""
+    return (
         f"{key.tenant} {key.number} {ROLES[key.role]} created {moment(key.created_at)}"
         + (f" revoked {moment(key.revoked_at)}" if key.revoked_at is not None else "")
         + (f" {key.name}" if key.name else "")
-        for key in found
-    ]
+    )
+
+
+def as_dict(key: names.KeyLine) -> dict[str, object]:
+    """The same for programs."""
+    revoked = None if key.revoked_at is None else moment(key.revoked_at)
+    return {
+        "tenant": key.tenant,
+        "number": key.number,
+        "role": ROLES[key.role],
+        "name": key.name,
+        "created_at": moment(key.created_at),
+        "revoked_at": revoked,
+    }
 
 
 def moment(ms: int) -> str:
