@@ -44,7 +44,7 @@ MEMBERS = {
     "doctor": {"ok", "findings"},
     "check": {"ok", "emails", "events", "problems"},
     "rebuild": {"ok", "corrected", "rounds", "problems"},
-    "backup copy.db": {"file", "bytes", "keys"},
+    "backup copy.db": {"file", "bytes", "keys", "gone"},
     "purge --days 3000": {"events"},
     "keys create app --name one": {"tenant", "number", "role", "name", "key"},
     "keys list": {"keys"},

@@ -44,8 +44,10 @@ WITH_EXAMPLES = [
 OTHERS = {
     "LISTEN_FDS": "systemd's, for sockets",
     "SCM_RIGHTS": "of sockets",
+    "DAC_OVERRIDE": "of Linux, a capability",
     "SSL_CERT_FILE": "OpenSSL's",
     "TERM": "the terminal's",
+    "XDG_CACHE_HOME": "the desktop's",
     "GH_TOKEN": "GitHub's",
     "LITTLE_BELL_CACHE": "of `little-bell.pyz`: where it unpacks itself",
     "SITE": "of `deploy/`: the host name of a proxy",
