@@ -86,6 +86,7 @@ WRONG = {
     "IDLE_SECONDS": ["x", "-1", "nan"],
     "REQUEST_SECONDS": ["x", "-1", "nan"],
     "MAX_WAITING_BYTES": ["x", "-1", "8M"],
+    "CHECKPOINTS": ["none", "", "OWN", "own litestream"],
     "MAX_WAL_BYTES": ["x", "0", "-1"],
     "SLOW_LANE_IDLE_SECONDS": ["x", "-1", "nan"],
 }

@@ -26,6 +26,7 @@ from little_bell.values import (
 )
 
 ANY, SIGNED = "any", "signed"  # LINK_POLICY
+OWN, LITESTREAM = "own", "litestream"  # CHECKPOINTS
 SECRETS = ("SECRET_KEY", "ADMIN_KEY", "METRICS_TOKEN")  # settings whose value is told to nobody
 
 
@@ -183,6 +184,13 @@ SETTINGS = (
         whole(1 << 22, 1 << 34),
         "size past which the write-ahead log is given back to the disk",
     ),
+    Setting(
+        "CHECKPOINTS",
+        OWN,
+        one_of(OWN, LITESTREAM),
+        "who moves the write-ahead log into the database: own: the server; litestream: Litestream, "
+        "while it keeps it below MAX_WAL_BYTES",
+    ),
     Setting("SLOW_LANE_IDLE_SECONDS", "60", seconds, "the process behind the pages ends after it"),
 )
 
@@ -225,6 +233,7 @@ class Config:
     request_seconds: float
     max_waiting_bytes: int
     max_wal_bytes: int
+    checkpoints: str
     slow_lane_idle_seconds: float
 
     def __init__(self, values: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 
 from little_bell import __version__
-from little_bell.config import Config
+from little_bell.config import LITESTREAM, Config
 from little_bell.errors import StartError, StoreError
 from little_bell.ops.logs import ERROR, INFO, WARN, Log
 from little_bell.ops.secret import Secret
@@ -32,6 +32,8 @@ from little_bell.wire.listener import (
 from little_bell.wire.server import Server
 
 PATIENCE = 2.0  # seconds in which commands that write let go of the file
+# Seconds in which Litestream lets go of it: it writes while it moves the write-ahead log.
+LITESTREAM_PATIENCE = 1.0
 
 
 def open_store(config: Config, upgrading: Upgrading | None = None) -> tuple[Lock, Writer]:
@@ -108,7 +110,9 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
         lock.release()
         raise
     recorder = Recorder(writer, config.max_waiting_bytes)
-    checkpointer = Checkpointer(writer, config.max_wal_bytes)
+    others = config.checkpoints == LITESTREAM
+    writer.patience = LITESTREAM_PATIENCE if others else 0.0
+    checkpointer = Checkpointer(writer, config.max_wal_bytes, others)
     commands = control.listen(config.database_url)
     slow = SlowLane(
         {

@@ -46,11 +46,13 @@ sync = getattr(os, "fdatasync", os.fsync)
 class Checkpointer:
     """Watches the WAL of one writer. `step` is called by the loop, once a tick."""
 
-    def __init__(self, writer: Writer, cap_bytes: int) -> None:
-        """`cap_bytes` is the size past which the WAL's file is given back to the disk."""
+    def __init__(self, writer: Writer, cap_bytes: int, others: bool = False) -> None:
+        """`cap_bytes` is the size past which the WAL's file is given back to the disk. `others`:
+        another program does what is to be done before."""
         self.writer = writer
         self.cap_bytes = cap_bytes
         self.cap = cap_bytes // PAGE_SIZE
+        self.start = self.cap if others else min(START, self.cap // 2)
         self.past = False  # the WAL is past its cap
         self.long = False  # it began anew, and its file may be cut
         self.begun = 0  # `wal_begun` when the round under way began
@@ -100,8 +102,7 @@ class Checkpointer:
         if self.left is not None and self.begun != self.writer.wal_begun:
             self.left = None  # that was another WAL: all of it was moved, and it began anew
             self.rounds = self.moved = 0
-        start = min(START, self.cap // 2)
-        if (self.writer.wal_pages < start and not self.asked) or now < self.again_at:
+        if (self.writer.wal_pages < self.start and not self.asked) or now < self.again_at:
             return
         if self.left is None:
             self._start()

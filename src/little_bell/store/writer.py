@@ -1,6 +1,7 @@
 """The writer: the one connection that writes, a transaction a tick."""
 
 import contextlib
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import apsw
@@ -28,6 +29,7 @@ DRIVER_ERRORS = (apsw.Error, TypeError, ValueError, OverflowError)
 WAL_PIECE = 1 << 16  # bytes
 # Milliseconds at a start: after a crash the first to open reads the WAL anew, and others wait.
 PATIENCE = 5000
+AGAIN = 0.001  # seconds between two looks whether another program lets go
 
 MODES = {
     "passive": apsw.SQLITE_CHECKPOINT_PASSIVE,
@@ -72,6 +74,8 @@ class Writer:
         self.wal_pages = 0
         self.wal_begun = 0  # times it began anew by itself, once all of it had been moved
         self.attempt: Attempt | None = None
+        self.patience = 0.0  # seconds that another program's transaction is waited for
+        self.in_vain = False  # the last time
         try:
             self._connect(PATIENCE)
             migrate(self.connection, upgrading)
@@ -131,7 +135,7 @@ class Writer:
         self.attempt = None
         transaction = Transaction(self.cursor, self.memory, at)
         try:
-            self.cursor.execute(SQL["begin"])
+            self._begin()
             transaction.read_states(hits)
             written = Written(
                 [transaction.create(at, email) for email in emails],
@@ -160,6 +164,24 @@ class Writer:
         if job is not None:
             job.committed()
         return written
+
+    def _begin(self) -> None:
+        """Begin to write. Not by SQLite's own patience: checkpoints would wait for readers too.
+
+        Who did not let go once is not waited for again before it does.
+        """
+        until = 0.0
+        while True:
+            try:
+                self.cursor.execute(SQL["begin"])
+                self.in_vain = False
+                return
+            except apsw.BusyError:
+                until = until or monotonic() + self.patience
+                if self.in_vain or monotonic() >= until:
+                    self.in_vain = True
+                    raise
+            sleep(AGAIN)
 
     def judged_by(self) -> int:
         """The version of the rules that made the oldest judgement. Raises StoreError."""
@@ -208,7 +230,7 @@ class Writer:
         """Whether the database takes these values; nothing is kept. Raises StoreError."""
         transaction = Transaction(self.cursor, self.memory, at)
         try:
-            self.cursor.execute(SQL["begin"])
+            self._begin()
             for email in emails:
                 transaction.create(at, email)
             for hit in hits:
@@ -236,7 +258,7 @@ class Writer:
         """Write something that changes nothing. Raises StoreError."""
         self.attempt = None
         try:
-            self.cursor.execute(SQL["begin"])
+            self._begin()
             self.connection.pragma("user_version", len(MIGRATIONS))
             self.cursor.execute(SQL["commit"])
         except apsw.Error as error:
