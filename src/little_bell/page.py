@@ -7,6 +7,7 @@ from typing import NamedTuple
 # sees; whatever a client says by them is thrown away (see `wire.gate`).
 IN_SESSION = b"little-bell-session"
 WRONG_KEY = b"little-bell-wrong-key"
+REQUEST = b"little-bell-request"  # its number in the log, at DEBUG alone
 
 BEARER = 'Bearer realm="Little Bell"'  # of pages: `Basic` would open a window of the browser's own
 

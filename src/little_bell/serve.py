@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from little_bell import __version__
 from little_bell.config import LITESTREAM, Config
 from little_bell.errors import StartError, StoreError
-from little_bell.ops.logs import ERROR, INFO, WARN, Log
+from little_bell.ops.logs import DEBUG, ERROR, INFO, WARN, Log
 from little_bell.ops.secret import Secret
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.database import Upgrading
@@ -122,8 +122,14 @@ def serve(config: Config, environment: Mapping[str, str]) -> None:
         },
         config.slow_lane_idle_seconds,
     )
-    lane = FastLane(config, recorder, checkpointer, log, slow.tell, secret)
-    server = Server(config, lane, listeners, commands, slow)
+    lane_type: type[FastLane] = FastLane
+    server_type: type[Server] = Server
+    if config.log_level <= DEBUG:
+        from little_bell.wire.steps import TellingLane, TellingServer
+
+        lane_type, server_type = TellingLane, TellingServer
+    lane = lane_type(config, recorder, checkpointer, log, slow.tell, secret)
+    server = server_type(config, lane, listeners, commands, slow)
     for listener in listeners:
         listener.listen(BACKLOG)
     log.write(

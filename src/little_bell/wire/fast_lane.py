@@ -47,6 +47,9 @@ Outcome = bytes | Later | None
 class FastLane:
     """Decides requests. `now` and `now_ms` stand still during a tick."""
 
+    gate_type = Gate  # others at DEBUG: see `wire.steps`
+    replies_type = Replies
+
     def __init__(
         self,
         config: Config,
@@ -65,8 +68,9 @@ class FastLane:
         self.secret = secret
         self.counters = Counters()
         self.health_report = Health(self.counters, recorder, checkpointer, log)
-        self.replies = Replies(self.counters, log, config.cors_origins)
-        self.gate = Gate(config, recorder.writer.memory.keys, secret.ring, self.replies)
+        self.replies = self.replies_type(self.counters, config.cors_origins)
+        keys = recorder.writer.memory.keys
+        self.gate = self.gate_type(config, keys, secret.ring, self.replies)
         self.login = Login(config, self.replies, self.gate)
         self.router = Router(ROUTES, config.prefix)
         self.control_router = Router(CONTROL_ROUTES)

@@ -1,7 +1,6 @@
-"""Answers of the fast lane: written, counted, and at DEBUG logged."""
+"""Answers of the fast lane: written and counted."""
 
 from little_bell.errors import Refused
-from little_bell.ops.logs import DEBUG, Log
 from little_bell.ops.metrics import Counters
 from little_bell.wire.answers import JSON_HEADERS, cors, problem, to_json
 from little_bell.wire.http import Answers, Headers, Request, connection_line
@@ -15,10 +14,9 @@ ALLOWED_HEADERS = (
 class Replies:
     """Makes the bytes of answers; each names its route, for the metrics."""
 
-    def __init__(self, counters: Counters, log: Log, origins: tuple[str, ...]) -> None:
+    def __init__(self, counters: Counters, origins: tuple[str, ...]) -> None:
         """`origins` are those whose pages may read answers (CORS_ORIGINS)."""
         self.counters = counters
-        self.log = log
         self.origins = origins
         self.answers = Answers()
 
@@ -42,9 +40,6 @@ class Replies:
     ) -> bytes:
         """Any answer."""
         self.counters.request("fast", route, status)
-        if self.log.level <= DEBUG:
-            target = request.target.decode("latin-1")
-            self.log.write(DEBUG, "Answered", route=route, status=status, target=target)
         return self.answers.write(request, status, headers, body)
 
     def json(

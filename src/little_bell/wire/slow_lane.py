@@ -16,6 +16,7 @@ from time import monotonic
 
 from little_bell.config import SIGNED, Config
 from little_bell.errors import Refused
+from little_bell.ops.logs import DEBUG
 from little_bell.ops.secret import Secret
 from little_bell.tracking.addresses import Addresses
 from little_bell.wire.answers import problem
@@ -281,7 +282,6 @@ class SlowLane:
         """Have the answer made by a thread."""
         self._wait_for(exchange, 0)
         exchange.deadline = FOREVER
-        exchange.whole_at = monotonic()
         self.workshop.make(exchange)
 
     def _batch_is_over(self, number: int, status: int, first: int) -> None:
@@ -388,7 +388,12 @@ def main() -> None:
     os.set_inheritable(CHANNEL, False)
     os.nice(NICE)
     sys.setswitchinterval(0.001)  # a thread that parses a batch lets pages through
-    SlowLane(Config(os.environ), channel).run()
+    config, kind = Config(os.environ), SlowLane
+    if config.log_level <= DEBUG:
+        from little_bell.wire import slow_steps
+
+        kind = slow_steps.TellingSlowLane
+    kind(config, channel).run()
 
 
 if __name__ == "__main__":

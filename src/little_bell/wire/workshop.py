@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from time import monotonic
 from typing import NamedTuple
 
 from little_bell.api.reads import Reads
@@ -87,6 +88,7 @@ class Workshop:
 
     def make(self, exchange: Exchange) -> None:
         """Have the answer to a whole request made."""
+        exchange.whole_at = monotonic()
         self.secret.look()  # the fast lane says where that is not possible
         self._threads(exchange).submit(self._make, exchange)
 
