@@ -16,8 +16,10 @@ dev: .venv/dev ## serve data/dev.db at LOG_LEVEL=debug, anew after each change i
 	@LOG_LEVEL=$${LOG_LEVEL:-debug} DATABASE_URL=$${DATABASE_URL:-sqlite:data/dev.db} \
 	  exec $(BIN)/watchfiles --sigint-timeout 20 --target-type command '$(BIN)/little-bell serve' src
 
+# As many tests at once as there are processors, up to four. One after the other: make test WORKERS=0
+WORKERS ?= auto
 test: .venv/test ## install what the tests need and run them all
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal $(TESTS)
 
 soak: .venv/test ## the long forms: hundreds of kills, power cuts, fuzzing
 	LITTLE_BELL_SOAK=1 $(BIN)/python -m pytest --timeout 3600 $(TESTS)

@@ -1,7 +1,9 @@
-"""Fixtures: each test has a server, or starts as many as it likes."""
+"""Fixtures: each test has a server, or starts as many as it likes. `alone`: none runs beside it."""
 
+import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,33 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 SOAK = bool(os.environ.get("LITTLE_BELL_SOAK"))
+# Locked by tests, in whichever process they run. Files that are there anyway.
+TURN = Path(__file__)
+ROOM = Path(__file__).parent / "bell.py"
+
+
+@contextmanager
+def locked(path: Path, how: int) -> Iterator[None]:
+    """The lock of a file, held for as long as the `with` block lasts."""
+    with path.open() as file:
+        fcntl.flock(file, how)
+        try:
+            yield
+        finally:  # a test may have forked: closing is not enough
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test marked `alone` has the room for itself; others share it. Before any timeout counts.
+
+    Who waits for the room keeps the turn: else others could go on sharing the room for ever.
+    """
+    alone = item.get_closest_marker("alone") is not None
+    with ExitStack() as room:
+        with locked(TURN, fcntl.LOCK_EX):
+            room.enter_context(locked(ROOM, fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+        return (yield)
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_it_starts_anew_after_each_change(workshop: Workshop) -> None:
     assert workshop.create("acme") == 3
 
     assert len(set(workshop.starts())) == 3
-    os.killpg(workshop.pid, signal.SIGINT)  # Ctrl-C
+    os.killpg(workshop.pid, signal.SIGTERM)  # as Ctrl-C, which a background job does not get
     assert workshop.process is not None
     workshop.process.wait(20)
     assert [line["message"] for line in workshop.lines()].count("Stopped") == 3

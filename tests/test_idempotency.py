@@ -230,6 +230,7 @@ def test_of_many_at_once_one_is_created(bell: Bell, kind: str, body: bytes, emai
     assert keyed(bell, tenant, "a", kind, body).body == created[0].body
 
 
+@pytest.mark.alone
 def test_while_a_batch_is_written_its_key_is_taken(faulty: Faulty) -> None:
     bell, body = faulty, some(20_000)
     bell.set_fault("slow 0.02")

@@ -205,6 +205,7 @@ def test_what_fails_before_the_first_piece_is_an_answer(
     assert answer.json["status"] == status
 
 
+@pytest.mark.alone
 def test_pages_are_answered_while_exports_run(bell: Streaming) -> None:
     with ExitStack() as clients:
         names = [f"busy{n}" for n in range(10)]
