@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve dev test soak lint format audit bench screenshots build pyz clean
+.PHONY: help serve demo dev test soak lint format audit bench screenshots build pyz clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,6 +18,9 @@ dev: .venv/dev ## serve data/dev.db at LOG_LEVEL=debug, anew after each change i
 
 # As many tests at once as there are processors, up to four. One after the other: make test WORKERS=0
 WORKERS ?= auto
+demo: .venv/serve ## show it, full of invented mail
+	@exec $(BIN)/little-bell demo
+
 test: .venv/test ## install what the tests need and run them all
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal $(TESTS)
 

@@ -46,6 +46,9 @@ OTHERS = {
     "SCM_RIGHTS": "of sockets",
     "DAC_OVERRIDE": "of Linux, a capability",
     "SSL_CERT_FILE": "OpenSSL's",
+    "DATABASE": "of `deploy/litestream.yml`",
+    "REPLICA_URL": "of the same",
+    "BASE": "of the Dockerfile: the image it begins with",
     "TERM": "the terminal's",
     "XDG_CACHE_HOME": "the desktop's",
     "GH_TOKEN": "GitHub's",
@@ -55,6 +58,7 @@ OTHERS = {
     "LITTLE_BELL_SOAK": "of the tests",
     "TESTS": "of `make test`",
     "PYTHON": "of `make`",
+    "WORKERS": "of `make test`",
 }
 
 
