@@ -35,7 +35,7 @@ EXPOSE 3000
 STOPSIGNAL SIGTERM
 # The first answer may take until a migration is done: unhealthy stops nothing before that.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
-  CMD ["curl", "-fsS", "-o", "/dev/null", "http://localhost:3000/health"]
+  CMD ["sh", "-c", "exec curl -fsS -o /dev/null http://localhost:${PORT:-3000}/health"]
 # It starts as root only to give /app/data to the user bell, as whom it then runs.
 ENTRYPOINT ["/usr/local/bin/little-bell"]
 CMD ["serve"]

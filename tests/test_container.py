@@ -63,6 +63,7 @@ def test_all_files_mean_the_same_container() -> None:
     assert "VOLUME /app/data\n" in dockerfile
     assert f"--uid {BELL} " in dockerfile
     assert f"bell={BELL}\n" in ENTRYPOINT.read_text()
+    assert "http://localhost:${PORT:-3000}/health" in dockerfile
     assert fly["mounts"]["destination"] == "/app/data"
     assert fly["http_service"]["internal_port"] == 3000
     assert [check["path"] for check in fly["http_service"]["checks"]] == ["/health"]

@@ -562,3 +562,17 @@ def test_a_full_disk_under_the_log_does_no_harm(tmp_path: Path) -> None:
         assert bell.error_file.read_text() == ""
     finally:
         bell.end()
+
+
+def test_modules_in_the_folder_of_the_start_are_not_loaded(tmp_path: Path) -> None:
+    """As the command does not, whatever lies there: neither does the process behind the pages."""
+    for name in ("jinja2", "apsw", "little_bell"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')\n")
+    bell = Bell(tmp_path, [sys.executable, "-P", "-m", "little_bell"])
+    try:
+        bell.start()
+        bell.create()
+        assert bell.get("/acme/dashboard").status == 200
+        assert bell.error_file.read_text() == ""
+    finally:
+        bell.end()
