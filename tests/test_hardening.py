@@ -395,3 +395,17 @@ def test_others_pages_read_nothing_that_was_not_allowed(found: list[Exchange]) -
         assert "access-control-allow-credentials" not in one.headers, one
         if allowed is not None:
             assert b"Origin: " in one.request, one
+
+
+def test_no_process_that_is_started_loads_modules_from_the_folder_of_the_start() -> None:
+    """`python -m` and `-c` look there first, but for -P."""
+    started = [
+        (name, [ast.unparse(one) for one in node.elts[:2]])
+        for name, module in modules()
+        for node in ast.walk(module)
+        if isinstance(node, ast.List)
+        and node.elts
+        and "sys.executable" in ast.unparse(node.elts[0])
+    ]
+    assert len(started) >= 3
+    assert {tuple(words) for _, words in started} == {("sys.executable", "'-P'")}
