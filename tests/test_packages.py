@@ -1,6 +1,7 @@
 """Wheel, source archive and little-bell.pyz: what is in them, and that they run without src/"""
 
 import ast
+import fcntl
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bell import Bell
+from conftest import locked
 from little_bell import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -45,14 +47,25 @@ def done(*command: object, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """The wheel, made of the source archive, that one, and the executable archive."""
-    folder = tmp_path_factory.mktemp("dist")
+    """The wheel, made of the source archive, that one, and the executable archive.
+
+    Made once, by whichever process of the tests comes first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "dist"
+    folder.mkdir(exist_ok=True)
+    pyz = folder / "little-bell.pyz"
     home = os.environ.get("HOME", "/")  # pip keeps there what it fetched
-    done(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, HOME=home)
+    (folder / "lock").touch()
+    with locked(folder / "lock", fcntl.LOCK_EX):
+        if not pyz.exists():
+            build = [sys.executable, "-m", "build", "--no-isolation"]
+            done(*build, "--outdir", folder, ROOT, HOME=home)
+            [wheel] = folder.glob("*.whl")
+            done(sys.executable, TOOLS / "build_pyz.py", wheel, pyz, HOME=home)
     [wheel] = folder.glob("*.whl")
     [source] = folder.glob("*.tar.gz")
-    pyz = folder / "little-bell.pyz"
-    done(sys.executable, TOOLS / "build_pyz.py", wheel, pyz, HOME=home)
     return wheel, source, pyz
 
 
