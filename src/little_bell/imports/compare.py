@@ -14,6 +14,8 @@ KNOWN = "events that are there already"
 PURGED = "events not younger than others of their email that were purged"
 OTHER = "events of emails that are other ones here"
 LOST = "events without their email"
+ANOTHER = "emails that are other ones here"
+BAD = (LOST, ANOTHER)  # these are problems, too, and counted as such
 
 Progress = Callable[[int, int], None]
 
@@ -60,7 +62,7 @@ def compare(
         elif known is not None:
             what = f"email {email.email} of {email.tenant} is there already, with "
             problems.add(f"{words.email} {line}", what + difference(email, known))
-            spool.leave_email(email.tenant, email.email, "emails that are other ones here")
+            spool.leave_email(email.tenant, email.email, ANOTHER)
             others.add((email.tenant, email.email))
     for tenant, number, kind, line, count in spool.emails_hit():
         done += count

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from little_bell.config import Config
 from little_bell.errors import LittleBellError, StartError
-from little_bell.imports.compare import Comparison, Problems, compare
+from little_bell.imports.compare import BAD, Comparison, Problems, compare
 from little_bell.imports.sources import Source
 from little_bell.ops.check import Say
 from little_bell.ops.purge import Call, detail, finish
@@ -105,21 +105,24 @@ def import_history(
         name = spool.whole() if not again else spool.whole() + now.to_bytes(8, "big")
         tops = {one: max(top, source.top) for one, top in spool.tops.items()}
         send = stack.enter_context(sender(config, database, call))
-        ledger = stack.enter_context(closing(Ledger(database)))
-        done = ledger.done(spool.owner, name)
-        if done < spool.total or problems.count:
-            progress = say("comparing")
-            words = (
-                Comparison("email", "event") if source.is_database else Comparison(*2 * ["line"])
-            )
-            compare(spool, ledger, problems, words, progress)
-            progress(1, 1)
+        with closing(Ledger(database)) as ledger:
+            done = ledger.done(spool.owner, name)
+            if done < spool.total or problems.count:
+                progress = say("comparing")
+                words = (
+                    Comparison("email", "event")
+                    if source.is_database
+                    else Comparison(*2 * ["line"])
+                )
+                compare(spool, ledger, problems, words, progress)
+                progress(1, 1)
         if problems.count and not skip_bad:
             raise BadRowsError(problems)
         counts = write(spool, name, tops, done, send, say)
         if done < spool.total:
             for _, why, count in spool.left_out():
-                left_out[why] = left_out.get(why, 0) + count
+                if why not in BAD:
+                    left_out[why] = left_out.get(why, 0) + count
         unused = sorted(source.unused)
         return Imported(counts, left_out, done, spool.total, problems.count, unused)
 

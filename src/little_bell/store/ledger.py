@@ -35,23 +35,29 @@ class Ledger:
         self.cursor = self.connection.cursor()
         self.numbers: dict[str, int | None] = {}
 
+    def _row(self, found: Any) -> Any:
+        """The one row of a statement; to its end, since one that is not at its end holds an old
+        state of the database."""
+        rows = list(found)
+        return rows[0] if rows else None
+
     def tenant(self, name: str) -> int | None:
         """The number of a tenant; None where it is not there yet."""
         if name not in self.numbers:
-            row: Any = self.cursor.execute(SQL["unscoped_tenant_number"], (name,)).fetchone()
+            row = self._row(self.cursor.execute(SQL["unscoped_tenant_number"], (name,)))
             self.numbers[name] = None if row is None else int(row[0])
         return self.numbers[name]
 
     def email(self, tenant: str, email: int) -> PastEmail | None:
         """An email that is there."""
         key = (self.tenant(tenant), email)
-        row: Any = self.cursor.execute(SQL["known_email"], key).fetchone()
+        row = self._row(self.cursor.execute(SQL["known_email"], key))
         return None if row is None else PastEmail(tenant, email, *row)
 
     def events(self, tenant: str, email: int, kind: int) -> Known | None:
         """What is known of the opens or clicks of an email; None where it is not there."""
         number = self.tenant(tenant)
-        row: Any = self.cursor.execute(SQL["heads"], (number, email)).fetchone()
+        row = self._row(self.cursor.execute(SQL["heads"], (number, email)))
         if row is None:
             return None
         head, purged = (row[0], row[2]) if kind == OPEN else (row[1], row[3])
@@ -62,7 +68,7 @@ class Ledger:
 
     def done(self, owner: str, name: bytes) -> int:
         """How far an import came, which stands with a tenant."""
-        row: Any = self.cursor.execute(SQL["done"], (self.tenant(owner), name)).fetchone()
+        row = self._row(self.cursor.execute(SQL["done"], (self.tenant(owner), name)))
         return 0 if row is None else int(row[0])
 
     def close(self) -> None:
