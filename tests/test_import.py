@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bell import BROWSER, Bell, dump, read_rows, serving
+from bell import BROWSER, Bell, dump, read_rows, serving, wait_until
 from little_bell.imports.texts import LONGEST
 from namesake import Namesake, moment
 from test_commands import COMMAND, run
@@ -238,9 +238,49 @@ def test_killed_in_the_middle_it_goes_on_and_counts_once(tmp_path: Path) -> None
         done = run(tmp_path, "import", "old.db")
         assert done.returncode == 0, done.stderr
         assert "rows were imported before, and not again" in done.stdout
+        assert "not imported" not in done.stdout
         for name, truth in truths.items():
             assert stored(bell.database, name) == expected(truth), name
         assert count(bell.database) == 6000
+        all_is_well(tmp_path)
+
+
+def test_after_a_tenant_was_deleted_it_may_be_imported_again(bell: Bell) -> None:
+    other = Namesake(bell.folder / "old.db")
+    email = other.email("acme", long_ago(), None, None)
+    other.event(email, "open", long_ago(20), BROWSER, "192.0.2.1")
+    for _ in range(2):
+        assert "imported: 1 emails, 1 opens" in run(bell.folder, "import", "old.db").stdout
+        assert bell.ask("DELETE", "/acme?confirm=acme").status == 204
+        wait_until(lambda: bell.rows("SELECT count(*) FROM imports") == [(0,)])
+    assert bell.create() == email + 1
+
+
+def test_opens_count_while_history_is_imported(tmp_path: Path) -> None:
+    """The same emails, in the same moments."""
+    with serving(tmp_path) as bell:
+        acme = next(iter(history(tmp_path / "old.db", 20, 6000)["acme"].mails))
+        emails_file(tmp_path, 1, tenant="live")
+        command = subprocess.Popen(
+            [*COMMAND, "import", "old.db"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"]},
+            stdout=subprocess.DEVNULL,
+        )
+        sent = 0
+        while command.poll() is None:
+            here = bell.ask("GET", "/acme/emails?limit=1").status == 200
+            for tenant, email in ("live", 1), ("acme", acme if here else 0):
+                bell.get(f"/{tenant}/pixel/{email}.gif")
+                bell.get(f"/{tenant}/click/{email}?url=https%3A%2F%2Fexample.com%2Fnow")
+            sent += 2
+        assert command.returncode == 0
+        assert sent > 20, "it was over too soon"
+        assert bell.get("/live/stats").json["figures"]["machine_clicks"] == 0
+        told = bell.get("/live/emails/1").json
+        assert told["opens"] + told["clicks"] == sent
+        assert count(bell.database) > 6000 + sent
+        assert bell.metrics()["checkpoint_held"] == 0
         all_is_well(tmp_path)
 
 

@@ -118,11 +118,9 @@ def import_history(
                 progress(1, 1)
         if problems.count and not skip_bad:
             raise BadRowsError(problems)
-        counts = write(spool, name, tops, done, send, say)
-        if done < spool.total:
-            for _, why, count in spool.left_out():
-                if why not in BAD:
-                    left_out[why] = left_out.get(why, 0) + count
+        queue = Queue(spool, name, tops, done)
+        counts = write(queue, spool.total, send, say)
+        left_out.update(queue.left_out)
         unused = sorted(source.unused)
         return Imported(counts, left_out, done, spool.total, problems.count, unused)
 
@@ -150,6 +148,7 @@ class Queue:
         self.start = start
         self.source = spool.from_place(start)
         self.rows: deque[tuple[int, Past]] = deque()
+        self.left_out: Counts = {}  # why rows are not written, and how many so far
 
     def reach(self, place: int) -> None:
         """Everything before this place is written, or left out."""
@@ -163,9 +162,11 @@ class Queue:
             found = next(self.source, None)
             if found is None:
                 break
-            place, row, left_out = found
-            if left_out is None and place >= self.start:
+            place, row, why = found
+            if why is None:
                 self.rows.append((place, row))
+            elif why not in BAD:
+                self.left_out[why] = self.left_out.get(why, 0) + 1
         rows: list[tuple[int, Past]] = []
         weight, end = 0, self.spool.total
         for place, row in self.rows:
@@ -179,13 +180,11 @@ class Queue:
         )
 
 
-def write(
-    spool: Spool, name: bytes, tops: dict[str, int], done: int, send: Send, say: Say
-) -> Counts:
-    """Send all rows from one on, in pieces; returns what became of them."""
-    queue, counts, size = Queue(spool, name, tops, done), dict[str, int](), LEAST
+def write(queue: Queue, total: int, send: Send, say: Say) -> Counts:
+    """Send all rows of a queue, in pieces; returns what became of them."""
+    counts, size = dict[str, int](), LEAST
     progress = say("importing")
-    while queue.start < spool.total:
+    while queue.start < total:
         piece = queue.piece(size)
         answer = send(piece)
         if answer.reached is not None:
@@ -193,9 +192,9 @@ def write(
                 counts[what] = counts.get(what, 0) + count
             size = max(LEAST, size // 2) if answer.reached < piece.end else min(MOST, size * 2)
             if answer.reached < piece.start:
-                raise LittleBellError(f"{spool.owner} was deleted meanwhile: import again")
+                raise LittleBellError(f"{queue.spool.owner} was deleted meanwhile: import again")
             queue.reach(answer.reached)
-            progress(queue.start, spool.total + 1)
+            progress(queue.start, total + 1)
         if answer.rest:
             sleep(answer.rest)
     progress(1, 1)

@@ -136,11 +136,6 @@ class Spool:
         key = (self.tenants[tenant], email, kind)
         self.cursor.execute(SQL["leave_older"], (*key, at, why))
 
-    def left_out(self) -> list[tuple[int, str, int]]:
-        """What is left out: 0 for emails and 1 for events, why, and how many."""
-        rows: list[Any] = self.cursor.execute(SQL["unscoped_left_out"]).fetchall()
-        return [(kind, why, count) for kind, why, count in rows]
-
     def close(self) -> None:
         self.connection.close()
 

@@ -71,14 +71,6 @@ FROM mails AS m JOIN names AS n USING (tenant) ORDER BY m.tenant, m.email LIMIT 
 SELECT n.name, h.email, h.kind, h.at, h.flags, h.user_agent, h.address, h.url, h.label, h.left_out
 FROM hits AS h CROSS JOIN names AS n USING (tenant) ORDER BY h.at, h.line LIMIT -1 OFFSET ?;
 
--- name: unscoped_counts
--- How many rows there are: emails, events.
-SELECT (SELECT count(*) FROM mails), (SELECT count(*) FROM hits);
-
--- name: unscoped_tops
--- The highest email of each tenant.
-SELECT n.name, (SELECT max(m.email) FROM mails AS m WHERE m.tenant = n.tenant) FROM names AS n;
-
 -- name: unscoped_emails_hit
 -- Emails of which there are events, and where the first of them stands.
 SELECT n.name, h.tenant, h.email, h.kind, min(h.line), count(*)
@@ -102,8 +94,3 @@ UPDATE hits SET left_out = ?6 WHERE (at, line) IN (
 UPDATE hits SET left_out = ?5 WHERE (at, line) IN (
     SELECT at, line FROM hits WHERE tenant = ?1 AND email = ?2 AND kind = ?3 AND at <= ?4
 );
-
--- name: unscoped_left_out
--- How many are left out, and why: emails, then events.
-SELECT 0, left_out, count(*) FROM mails WHERE left_out IS NOT NULL GROUP BY left_out
-UNION ALL SELECT 1, left_out, count(*) FROM hits WHERE left_out IS NOT NULL GROUP BY left_out;
