@@ -27,6 +27,7 @@ from little_bell.wire.pieces import pack
 from little_bell.wire.policies import Policies
 
 LEAST, MOST = 16, 500  # rows of a piece
+TENANTS = 100  # whose numbers are reserved at once
 BYTES = 1 << 16  # of texts of a piece, roughly
 TRIES = 100  # of one piece, while the disk fails
 PAUSE = 0.1  # seconds between them
@@ -118,7 +119,8 @@ def import_history(
                 progress(1, 1)
         if problems.count and not skip_bad:
             raise BadRowsError(problems)
-        queue = Queue(spool, name, tops, done)
+        queue = Queue(spool, name, done)
+        reserve(queue, tops, send)
         counts = write(queue, spool.total, send, say)
         left_out.update(queue.left_out)
         unused = sorted(source.unused)
@@ -141,10 +143,9 @@ def alone(database: str) -> Iterator[None]:
 class Queue:
     """The rows that are still to be written, in order."""
 
-    def __init__(self, spool: Spool, name: bytes, tops: dict[str, int], start: int) -> None:
+    def __init__(self, spool: Spool, name: bytes, start: int) -> None:
         self.spool = spool
         self.name = name
-        self.tops = tops
         self.start = start
         self.source = spool.from_place(start)
         self.rows: deque[tuple[int, Past]] = deque()
@@ -175,9 +176,27 @@ class Queue:
                 end = place
                 break
             rows.append((place, row))
-        return Piece(
-            self.spool.owner, self.name, self.spool.total, self.start, end, self.tops, rows
-        )
+        return self._piece(end, {}, rows)
+
+    def reserved(self, tops: dict[str, int]) -> Piece:
+        """No rows, but numbers that must not be handed out any more."""
+        return self._piece(self.start, tops, [])
+
+    def _piece(self, end: int, tops: dict[str, int], rows: list[tuple[int, Past]]) -> Piece:
+        spool = self.spool
+        return Piece(spool.owner, self.name, spool.total, self.start, end, tops, rows)
+
+
+def reserve(queue: Queue, tops: dict[str, int], send: Send) -> None:
+    """See that no number of the rows is handed out to new emails meanwhile."""
+    names = list(tops)
+    for start in range(0, len(names), TENANTS):
+        piece = queue.reserved({name: tops[name] for name in names[start : start + TENANTS]})
+        while queue.start < queue.spool.total:
+            answer = send(piece)
+            if answer.reached is not None:
+                break
+            sleep(answer.rest)
 
 
 def write(queue: Queue, total: int, send: Send, say: Say) -> Counts:

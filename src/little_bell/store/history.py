@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-from little_bell.errors import StoreError
+from little_bell.errors import DataError, StoreError
 from little_bell.store.batch import LEAST, SHARE
 from little_bell.store.dictionary import Growth
 from little_bell.store.job import ROWS, Job
@@ -172,10 +172,13 @@ class Import(Job):
     def _email(self, transaction: Transaction, row: PastEmail) -> None:
         tenant = transaction.tenant_named(row.tenant, transaction.at)
         cursor, key = transaction.cursor, (tenant.id, row.email)
-        if cursor.execute(SQL["email_there"], key).fetchone() is not None:
+        campaign, at = None, row.created_at
+        there = list(cursor.execute(SQL["email_there"], key))
+        if there and there[0][0] != at:
+            raise DataError(f"email {row.email} of {row.tenant} was created meanwhile")
+        if there:
             self._count(THERE)
             return
-        campaign, at = None, row.created_at
         if row.campaign is not None:
             campaign = transaction.memory.campaigns.number(cursor, tenant, row.campaign, at)
         flags = OPTED_OUT if transaction.optouts.hold(tenant, row.recipient) else 0

@@ -15,8 +15,8 @@ INSERT INTO emails (tenant, email, subject, recipient, metadata) VALUES (?, ?, ?
 INSERT INTO states (tenant, email, created_at, campaign, consent, flags) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: email_there
--- Whether there is such an email.
-SELECT 1 FROM states WHERE tenant = ? AND email = ?;
+-- When an email was created, if it is there.
+SELECT created_at FROM states WHERE tenant = ? AND email = ?;
 
 -- name: unscoped_tenant_number
 -- The number of a tenant.
