@@ -22,9 +22,11 @@ from little_bell.cli import read_options
 from little_bell.commands import COMMANDS, Command
 from little_bell.demo.fill import fill
 from little_bell.demo.month import Month
+from little_bell.help import topic
 from little_bell.progress import clock, drawing
 
 MODULE = [sys.executable, "-m", "little_bell"]
+USAGE = (Path(__file__).parent.parent / "docs" / "USAGE.md").read_text()
 BY_NAME = {command.name: command for command in COMMANDS}
 EXAMPLES = [(command.name, line) for command in COMMANDS for line in command.examples]
 # Those that run here; serve, relay and demo have tests of their own, restore wants no server.
@@ -99,22 +101,28 @@ def test_the_help_fits_on_one_screen(tmp_path: Path, arguments: list[str]) -> No
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda one: one.name)
-def test_each_command_says_what_it_does(tmp_path: Path, command: Command) -> None:
-    words = command.name.split()
-    shown = run(tmp_path, "help", *words)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout == run(tmp_path, *words, "--help").stdout
-    assert f"usage: little-bell {command.name}" in shown.stdout
+def test_each_command_says_what_it_does(command: Command) -> None:
+    shown = topic(command.name.split())
+    assert shown is not None
+    assert f"usage: little-bell {command.name}" in shown
     assert command.about
-    assert command.about in shown.stdout
-    assert "Exit codes: 0 " in shown.stdout
-    assert ("--json " in shown.stdout) == command.json or command.name == "serve"
+    assert command.about in shown
+    assert "Exit codes: 0 " in shown
+    assert ("  --json " in shown) == command.json
     for option in command.options:
-        assert option.split()[0] in shown.stdout
-    assert [line for line in shown.stdout.splitlines() if len(line) > 100] == []
+        assert option.split()[0] in shown
+    assert [line for line in shown.splitlines() if len(line) > 100] == []
     assert command.examples
     for example in command.examples:
-        assert f"  {example}\n" in shown.stdout
+        assert f"  {example}\n" in shown
+
+
+@pytest.mark.parametrize("words", [["serve"], ["keys", "list"], ["backup", "x.db"]])
+def test_help_of_a_command_is_asked_for_in_two_ways(tmp_path: Path, words: list[str]) -> None:
+    one, other = run(tmp_path, "help", *words), run(tmp_path, *words, "--help")
+    assert (one.returncode, one.stderr) == (other.returncode, other.stderr) == (0, "")
+    assert one.stdout == other.stdout
+    assert one.stdout.startswith(f"little-bell {words[0]}")
 
 
 def test_a_word_that_begins_several_commands(tmp_path: Path) -> None:
@@ -248,10 +256,23 @@ def test_json_errors(tmp_path: Path, command: Command) -> None:
     assert ran.returncode == plain.returncode != 0
     assert ran.stderr == ""
     assert plain.stderr == f"little-bell: {json.loads(ran.stdout)['error']}\n"
-    wrong = run(tmp_path, *words, "--nonsense", "--json")
+
+
+def test_json_errors_of_usage_and_settings(tmp_path: Path) -> None:
+    wrong = run(tmp_path, "check", "--nonsense", "--json")
     assert (wrong.returncode, wrong.stderr) == (2, "")
     assert "--nonsense" in json.loads(wrong.stdout)["error"]
-    assert run(tmp_path, *words, "--json", PORT="x").returncode == 3
+    unset = run(tmp_path, "check", "--json", PORT="x")
+    assert (unset.returncode, unset.stderr) == (3, "")
+    assert "PORT" in json.loads(unset.stdout)["error"]
+
+
+@pytest.mark.parametrize("words", MEMBERS, ids=MEMBERS)
+def test_the_docs_name_each_member(words: str) -> None:
+    name = next((one for one in BY_NAME if words.startswith(one)), words)
+    scripts = USAGE[USAGE.index("### For scripts") :]
+    [row] = re.findall(rf"^\| `{name}` \| (.*) \|$", scripts, re.MULTILINE)[:1]
+    assert {member for member in MEMBERS[words] if f"`{member}`" not in row} == set()
 
 
 # Pipes and terminals
@@ -339,7 +360,7 @@ def screen(shown: bytes) -> list[str]:
 
 
 def test_a_bar_shows_how_far_it_is_and_goes(bell: Bell) -> None:
-    terminal = Terminal(bell.folder, "export", "shop", "--output", "e.csv", slow=0.3)
+    terminal = Terminal(bell.folder, "export", "shop", "--output", "e.csv", slow=0.2)
     shown = terminal.read()
     assert terminal.wait() == 0
     drawn = re.findall(rb"exporting events \[=*> *\] +(\d+) %", shown)

@@ -232,6 +232,26 @@ def test_it_opens_a_browser_from_a_terminal(tmp_path: Path) -> None:
     assert list(tmp_path.glob("little-bell-demo-*")) == []
 
 
+def test_ctrl_c_while_it_fills(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from little_bell import cli\n"
+        "from little_bell.demo import fill\n"
+        "fill.Fill.committed = lambda job: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(cli.main())\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "demo"],
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ran.returncode == 130
+    assert ran.stderr == "little-bell: interrupted: nothing is left\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 # What it is made of
 
 
