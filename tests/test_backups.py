@@ -209,7 +209,7 @@ def test_the_crontab_and_the_unit_do_the_same() -> None:
 def test_the_units_are_understood(tmp_path: Path) -> None:
     for name in ("little-bell-backup.service", "little-bell-backup.timer"):
         text = (SYSTEMD / name).read_text()
-        (tmp_path / name).write_text(text.replace("/usr/local/bin/little-bell", "/bin/true"))
+        (tmp_path / name).write_text(text.replace("/opt/little-bell/bin/little-bell", "/bin/true"))
     ran = analyze("verify", "--man=no", *map(str, tmp_path.iterdir()))
     assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
     ran = analyze(

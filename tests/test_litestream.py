@@ -119,17 +119,17 @@ def test_killed_under_load(pair: tuple[Bell, Replica], tmp_path: Path) -> None:
     bell, replica = pair
     ledger, emails = Ledger(EMAILS), Emails(EMAILS)
     with Load(bell.port, ledger, emails, pause=0.001):
-        time.sleep(2)
+        time.sleep(1)
     assert ledger.refused == 0
     assert ledger.answered == ledger.sent
     wait_until(lambda: replica.has(ledger, tmp_path))
     went_well(bell)
     known, issued = Counter(ledger.answered), set(ledger.issued)
     with Load(bell.port, ledger, emails, pause=0.001):
-        time.sleep(1)
+        time.sleep(0.6)
         bell.kill()
         replica.stop(signal.SIGKILL)
-    assert sum(ledger.sent.values()) > sum(known.values()) > 1000
+    assert sum(ledger.sent.values()) > sum(known.values()) > 100
     secret = lose(bell)
     back = tmp_path / "back" / "tracking.db"
     back.parent.mkdir()
@@ -155,9 +155,10 @@ def test_killed_under_load(pair: tuple[Bell, Replica], tmp_path: Path) -> None:
 
 def test_stopped_in_order_nothing_is_lost(pair: tuple[Bell, Replica], tmp_path: Path) -> None:
     bell, replica = pair
-    ledger = Ledger(EMAILS)
-    with Load(bell.port, ledger, Emails(EMAILS), pause=0.001):
-        time.sleep(1.5)
+    ledger, emails = Ledger(EMAILS), Emails(EMAILS)
+    wait_until(lambda: replica.has(ledger, tmp_path))  # it has begun
+    with Load(bell.port, ledger, emails, pause=0.001):
+        time.sleep(0.5)
     went_well(bell)
     assert bell.stop() == 0
     replica.stop(signal.SIGTERM)
@@ -200,7 +201,8 @@ def test_without_litestream_the_server_sees_to_its_log(start_bell: Callable[...,
     body = b"".join(b'{"subject": "%b"}\n' % (b"x" * 900) for _ in range(8_000))
     kind = {"Content-Type": "application/x-ndjson"}
     assert bell.ask("POST", "/acme/emails", body, kind).status == 201
-    wait_until(lambda: bell.get("/health").status == 200 and bell.metrics()["checkpoints_total"])
+    # More than 7 MB went through it; its file is given back past the cap once it began anew.
+    wait_until(lambda: bell.metrics()["wal_bytes"] <= 4_194_304)
     assert list(read_rows(bell.database, "SELECT count(*) FROM emails")) == [(8_000,)]
 
 
