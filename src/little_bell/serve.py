@@ -33,7 +33,7 @@ from little_bell.wire.server import Server
 
 PATIENCE = 2.0  # seconds in which commands that write let go of the file
 # Seconds in which Litestream lets go of it: it writes while it moves the write-ahead log.
-LITESTREAM_PATIENCE = 1.0
+LITESTREAM_PATIENCE = 3.0
 
 
 def open_store(config: Config, upgrading: Upgrading | None = None) -> tuple[Lock, Writer]:
