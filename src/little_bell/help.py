@@ -24,7 +24,7 @@ HERE = (
     ("help [COMMAND]", "say this, or more of a command"),
     ("version", "print the version"),
 )
-COLUMN = 26
+COLUMN = 27
 
 
 def overview() -> str:

@@ -16,6 +16,7 @@ from little_bell.store.statements import load
 SQL = load("copy.sql")
 
 PAGES = 4096  # copied between two calls of `progress`
+STEPS = 1_000_000  # of SQLite's machine between two looks at signals (a second at most, as seen)
 
 Progress = Callable[[int, int], None]  # so much of so much
 
@@ -60,7 +61,8 @@ def copied(source: str, target: str, progress: Progress = silent) -> Iterator[ap
 
 def damage(connection: apsw.Connection) -> list[str]:
     """What SQLite finds wrong with the file itself, at most a few lines; nothing where it is
-    whole."""
+    whole. Ctrl-C is heard meanwhile."""
+    connection.set_progress_handler(lambda: False, STEPS)  # without one, not before the end
     try:
         found = [str(line) for (line,) in connection.execute("PRAGMA integrity_check(5)")]
     except apsw.Error as error:
