@@ -80,6 +80,7 @@ def bell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
     try:
         running.start()
         running.create("acme")
+        assert run(folder, "keys", "create", "acme").returncode == 0
         yield running
     finally:
         running.end()
