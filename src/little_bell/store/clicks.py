@@ -1,10 +1,10 @@
 """Clicks of a tick: what is remembered of each email's chain, and bursts, which judge again."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
 
+from little_bell.store.memory import UNKNOWN, Click, Memory
 from little_bell.store.projection import (
     DISORDERED,
     EmailLink,
@@ -19,27 +19,9 @@ from little_bell.tracking.client import same_source
 from little_bell.tracking.hit import Hit
 from little_bell.tracking.rules import MACHINE
 
-if TYPE_CHECKING:
-    from little_bell.store.memory import Memory
-
 SQL = load("write.sql")
 
 CLICKED = 256  # emails whose last clicks are kept, at most BURST_LOOK_BACK of each
-UNKNOWN = -1
-
-
-class Click(NamedTuple):
-    """One click of an email's chain."""
-
-    seq: int
-    at: int
-    link: int
-    address: bytes | None
-    prev: int | None
-    class_: int
-    reasons: int
-    client: int | None
-    before: int | None = UNKNOWN  # when people had clicked last before it (ms), where known
 
 
 class Clicks:
@@ -50,7 +32,7 @@ class Clicks:
     def __init__(
         self,
         cursor: apsw.Cursor,
-        memory: "Memory",
+        memory: Memory,
         figures: Figures,
         events: list[tuple[object, ...]],
     ) -> None:

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import apsw
 
-from little_bell.store.clicks import Click
 from little_bell.store.dictionary import OTHER, Dictionary, Source
 from little_bell.store.keys import Keys
 from little_bell.store.projection import EmailState
@@ -18,6 +17,21 @@ SQL = load("write.sql")
 VERDICTS = 4096  # user agents whose verdict is kept
 HOT = 4096  # emails with many hits whose hour is counted
 STATES = 4096  # emails whose state is kept, the ones hit last: some 400 bytes each
+UNKNOWN = -1  # of a click: not looked up yet
+
+
+class Click(NamedTuple):
+    """One click of an email's chain."""
+
+    seq: int
+    at: int
+    link: int
+    address: bytes | None
+    prev: int | None
+    class_: int
+    reasons: int
+    client: int | None
+    before: int | None = UNKNOWN  # when people had clicked last before it (ms), where known
 
 
 class Pending(NamedTuple):

@@ -5,9 +5,9 @@ import apsw
 from little_bell.store import idempotency
 from little_bell.store.aggregates import Aggregates
 from little_bell.store.blocks import Blocked
-from little_bell.store.clicks import Click, Clicks
+from little_bell.store.clicks import Clicks
 from little_bell.store.dictionary import HOUR, OTHER
-from little_bell.store.memory import HOT, TENANT_GOING, Memory, Unfinished
+from little_bell.store.memory import HOT, TENANT_GOING, Click, Memory, Unfinished
 from little_bell.store.optouts import OptOuts
 from little_bell.store.projection import (
     OPTED_OUT,
