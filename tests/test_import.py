@@ -447,6 +447,26 @@ def test_the_smallest_files(bell: Bell) -> None:
     all_is_well(bell.folder)
 
 
+def test_what_exports_say_of_links_that_nobody_knows(bell: Bell) -> None:
+    """Those beyond a tenant's share, those erased, and those of the namesake."""
+    other = Namesake(bell.folder / "old.db")
+    at = long_ago()
+    other.event(other.email("acme", at, None, None), "click", at + HOUR, BROWSER, "")
+    assert run(bell.folder, "import", "old.db").returncode == 0
+    ours = bell.get("/acme/events.csv").body
+    assert ours.count(b",(other),") == 1
+    [top] = bell.get("/acme/links?order=top").json["links"]
+    assert (top["url"], top["clicks"], top["unique_clicks"]) == ("(other)", 1, 1)
+    write(bell.folder, "emails.csv", bell.get("/acme/emails.csv").body)
+    write(bell.folder, "other.csv", ours)
+    write(bell.folder, "erased.csv", ours.replace(b",(other),", b",(erased 7),"))
+    for tenant, events in ("beta", "other.csv"), ("gamma", "erased.csv"):
+        run(bell.folder, "import", "emails.csv", "--tenant", tenant)
+        done = run(bell.folder, "import", events, "--tenant", tenant)
+        assert done.stdout == "imported: 0 emails, 0 opens, 1 clicks\n", done.stderr
+        assert bell.get(f"/{tenant}/links?order=top").json["links"][0] == top
+
+
 GOOD = "5,open,2024-01-01T00:00:00Z,,,"
 WRONG: dict[str, tuple[str | bytes, str]] = {
     "future": ("5,open,2999-01-01T00:00:00Z,,,", "at is in the future"),

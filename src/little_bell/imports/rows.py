@@ -44,7 +44,7 @@ FOLLOWS = re.compile(
 
 KINDS = {"open": OPEN, "click": CLICK}
 FLAGS = {"prefetch": PREFETCH, "relay": RELAY, "scanner-range": SCANNER, "own": OWN}
-ERASED = re.compile(r"\(erased \d+\)")
+NO_LONGER = re.compile(r"\(other\)|\(erased \d+\)")  # in our exports: targets that nobody knows
 TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))",
     re.ASCII,
@@ -161,7 +161,7 @@ def read_event(members: dict[str, object], tenant: str | None, now: int) -> Past
         if address is None:
             raise Refused(400, f"ip_address is none: {str(members['ip_address'])[:60]!r}")
     url, label = None, ""
-    if kind == CLICK and "url" in members and not ERASED.fullmatch(str(members["url"])):
+    if kind == CLICK and "url" in members and not NO_LONGER.fullmatch(str(members["url"])):
         url = canonical(clean(members["url"], "url", LONGEST))
         label = read_name(clean(members.get("label", ""), "label", LONGEST), "label")
     return PastEvent(
