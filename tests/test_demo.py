@@ -24,7 +24,7 @@ from little_bell.demo.month import DAY as A_DAY
 from little_bell.demo.month import DAYS, MINUTE, Month
 from little_bell.tracking.rules import CLASSES
 
-COMMAND = [sys.executable, "-m", "little_bell"]
+COMMAND = [sys.executable, "-P", "-m", "little_bell"]
 ADDRESS = re.compile(r"http://localhost:(\d+)/([a-z]+)/dashboard")
 TENANTS = {sender.tenant for sender in SENDERS}
 NOW = 1_790_000_000_000  # some moment: a Monday's
@@ -155,6 +155,7 @@ def test_it_moves(demo: Demo) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_its_end_leaves_nothing(tmp_path: Path, number: int) -> None:
+    (tmp_path / "apsw.py").write_text("raise SystemExit('of the folder it is started in')")
     ours = Demo(tmp_path, "--no-browser", DATABASE_URL="sqlite:mine.db", CONSENT="none")
     assert ours.get("/shop/dashboard")[0] == 200
     assert "mine.db" not in os.listdir(tmp_path)

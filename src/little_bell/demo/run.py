@@ -113,7 +113,7 @@ def start(
         log = os.path.join(place, "server.log")
         with open(log, "wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "little_bell", "serve"],
+                [sys.executable, "-P", "-m", "little_bell", "serve"],  # -P: see wire.handover
                 env={**environment, **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
