@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bell import Bell
+from bell import Bell, linux
 from conftest import locked
 from little_bell import __version__
 
@@ -177,6 +177,22 @@ def test_the_archive_runs_on_a_bare_interpreter(
     finally:
         bell.end()
     assert {path: path.stat().st_ino for path in unpacked.iterdir()} == before
+
+
+@linux
+def test_what_unpacked_does_not_stay_in_memory(built: Built, tmp_path: Path, cache: Path) -> None:
+    bell = Bell(tmp_path, [*BARE, str(built[2])], LITTLE_BELL_CACHE=str(cache))
+    kilobytes = []
+    try:
+        for _ in range(2):
+            bell.start()
+            status = Path(f"/proc/{bell.pid}/status").read_text()
+            kilobytes.append(int(status.partition("VmRSS:")[2].split()[0]))
+            assert bell.stop() == 0
+    finally:
+        bell.end()
+    first, second = kilobytes
+    assert first < second + 3000  # it was 10,000 more
 
 
 def test_the_archive_is_a_program(built: Built) -> None:
