@@ -206,6 +206,29 @@ def test_without_litestream_the_server_sees_to_its_log(start_bell: Callable[...,
     assert list(read_rows(bell.database, "SELECT count(*) FROM emails")) == [(8_000,)]
 
 
+def test_batches_past_the_cap_wait_for_litestream(tmp_path: Path) -> None:
+    """Who sends many at once gets 503 until the log is moved, and not for ever."""
+    bell = Bell(tmp_path / "bell", None, CHECKPOINTS="litestream", MAX_WAL_BYTES="4194304")
+    bell.folder.mkdir()
+    replica = Replica(bell, tmp_path / "elsewhere")
+    body = b"".join(b'{"subject": "%b"}\n' % (b"x" * 900) for _ in range(12_000))
+    kind = {"Content-Type": "application/x-ndjson"}
+    try:
+        bell.start()
+        bell.create()
+        replica.start()
+        wait_until(lambda: replica.restore(tmp_path / "begun.db"))
+        assert bell.ask("POST", "/acme/emails", body, kind).status == 201
+        wait_until(lambda: bell.metrics()["checkpoint_held"] == 1)  # Litestream reads
+        wait_until(lambda: bell.create() and bell.metrics()["checkpoint_held"] == 0)
+        assert bell.ask("POST", "/acme/emails", body, kind).status == 201
+        assert bell.metrics()["answers_not_durable_total"] == 0
+    finally:
+        bell.end()
+        if replica.process is not None:
+            replica.stop(signal.SIGKILL)
+
+
 def test_a_backup_beside_it(pair: tuple[Bell, Replica]) -> None:
     bell, _ = pair
     with Load(bell.port, Ledger(EMAILS), Emails(EMAILS), pause=0.001):

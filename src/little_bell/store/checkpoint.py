@@ -91,8 +91,8 @@ class Checkpointer:
     def _step(self, now: float) -> None:
         if self.writer.wal_pages >= self.cap:
             self.past = True
-        elif self.past:  # it began anew
-            self.past, self.long = False, True
+        elif self.past:  # it began anew, whoever moved it
+            self.past, self.long, self.held = False, True, False
         if self.long:
             if not self.writer.wal_pages:
                 self.writer.probe()  # a commit, so that it may be cut
