@@ -192,7 +192,7 @@ def test_what_unpacked_does_not_stay_in_memory(built: Built, tmp_path: Path, cac
     finally:
         bell.end()
     first, second = kilobytes
-    assert first < second + 3000  # it was 10,000 more
+    assert first < second + 3000
 
 
 def test_the_archive_is_a_program(built: Built) -> None:

@@ -105,7 +105,7 @@ def main() -> None:
             check_owner(cache)
         if not os.path.isdir(target):
             unpack(sys.path[0], cache, target)
-            # Anew, since what unpacked would stay in the server's memory (10 MiB).
+            # Anew, since what unpacked would stay in the server's memory.
             os.execv(sys.executable, sys.orig_argv)
         check_owner(target)
     except OSError as error:
