@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 SOAK = bool(os.environ.get("LITTLE_BELL_SOAK"))
+# A job in the background ignores Ctrl-C, and so would whatever it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Locked by tests, in whichever process they run. Files that are there anyway.
 TURN = Path(__file__)
 ROOM = Path(__file__).parent / "bell.py"
