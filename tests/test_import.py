@@ -579,6 +579,35 @@ def test_an_hour_of_history_has_the_bounds_of_any_hour(bell: Bell, tmp_path: Pat
     all_is_well(folder)
 
 
+def test_settings_hold_without_a_server_too(tmp_path: Path) -> None:
+    """The command judges and bounds as the server would, by the same settings."""
+    settings = {
+        "MAX_HITS_PER_EMAIL_HOUR": "20",
+        "MAX_NEW_AGENTS_PER_HOUR": "3",
+        "MAX_NEW_LINKS_PER_HOUR": "2",
+        "INSTANT_SECONDS": "30",
+    }
+    emails_file(tmp_path, 1)
+    at = long_ago()
+    rows = [f"1,open,{moment(at + 60_000 + n)},,agent {n}," for n in range(60)]
+    rows += [f'1,click,{moment(at + n * 10_500)},{URL}{n},"{BROWSER}",' for n in range(1, 5)]
+    write(tmp_path, "events.csv", HEADER, *rows)
+    ran = subprocess.run(
+        [*COMMAND, "import", "events.csv", "--tenant", "acme"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    database = tmp_path / "data" / "tracking.db"
+    assert (count(database, "agents"), count(database, "links")) == (3, 2)
+    clicks = list(read_rows(database, "SELECT at, class FROM events WHERE kind = 1 ORDER BY at"))
+    assert [class_ for _, class_ in clicks] == [2, 2, 0, 0], "instant within 30 seconds"
+    assert count(database) < 64, "beyond what an email may have in an hour"
+
+
 def test_another_import_has_to_wait(bell: Bell) -> None:
     code = (
         "import sys, time; from little_bell.store.lock import Lock; Lock(sys.argv[1]);"

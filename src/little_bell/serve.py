@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from little_bell import __version__
 from little_bell.config import LITESTREAM, Config
 from little_bell.errors import StartError, StoreError
+from little_bell.ops.limits import limits
 from little_bell.ops.logs import DEBUG, ERROR, INFO, WARN, Log
 from little_bell.ops.secret import Secret
 from little_bell.store.checkpoint import Checkpointer
 from little_bell.store.database import Upgrading
 from little_bell.store.lock import Lock
-from little_bell.store.memory import Limits
 from little_bell.store.recorder import Recorder
 from little_bell.store.tenants import some
 from little_bell.store.writer import Writer
@@ -51,14 +51,8 @@ def open_store(config: Config, upgrading: Upgrading | None = None) -> tuple[Lock
             f"cannot write beside {path} ({error.strerror}): make the folder writable, or set "
             "DATABASE_URL"
         ) from None
-    limits = Limits(
-        int(config.instant_seconds * 1000),
-        config.max_hits_per_email_hour,
-        config.max_new_agents_per_hour,
-        config.max_new_links_per_hour,
-    )
     try:
-        return lock, Writer(path, limits, upgrading=upgrading)
+        return lock, Writer(path, limits(config), upgrading=upgrading)
     except StoreError as error:
         lock.release()
         raise StartError(

@@ -14,6 +14,7 @@ from little_bell.errors import LittleBellError, StartError
 from little_bell.imports.compare import BAD, Comparison, Problems, compare
 from little_bell.imports.sources import Source
 from little_bell.ops.check import Say
+from little_bell.ops.limits import limits
 from little_bell.ops.purge import Call, detail, finish
 from little_bell.ops.side_file import side_file
 from little_bell.store.batch import Sweep
@@ -228,7 +229,7 @@ def sender(config: Config, database: str, call: Call) -> Iterator[Send]:
     except LittleBellError:
         lock = Lock(database)
         try:
-            writer = Writer(database)
+            writer = Writer(database, limits(config))
             try:
                 finish(writer)
                 while writer.memory.pending is not None:
