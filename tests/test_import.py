@@ -333,6 +333,36 @@ def test_what_is_no_such_database(bell: Bell, what: str) -> None:
     }[what] in found.stderr
 
 
+@pytest.mark.parametrize("last", [10**15, 2**63 - 1, "many"])
+def test_a_counter_of_ids_that_leaves_no_room(tmp_path: Path, last: int | str) -> None:
+    """It would become ours: the next email would get no number."""
+    other = Namesake(tmp_path / "old.db")
+    other.email("acme", long_ago(), None, None)
+    other.connection.execute("UPDATE sqlite_sequence SET seq = ?", (last,))
+    found = run(tmp_path, "import", "old.db")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr.count("\n") == 1, found.stderr
+    assert ("ids go up to 1" if last == 10**15 else "ids ") in found.stderr
+
+
+@pytest.mark.parametrize("name", ["/dev/stdin", "fifo"])
+def test_what_cannot_be_read_twice_is_refused(tmp_path: Path, name: str) -> None:
+    """Its head would be lost: of a small file all of it, without a word."""
+    os.mkfifo(tmp_path / "fifo")
+    found: Any = subprocess.run(
+        [*COMMAND, "import", name, "--tenant", "acme"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        input=f"email_id,created_at\n5,{moment(long_ago())}\n",
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (found.returncode, found.stdout) == (1, "")
+    assert f"{name} is a pipe or a device" in found.stderr
+    assert not (tmp_path / "data").exists()
+
+
 # What may be stored
 
 
@@ -532,6 +562,23 @@ def test_bad_lines_of_ndjson(tmp_path: Path, line: str, reason: str) -> None:
     assert refused.stderr.startswith("line 2: ")
     assert reason in refused.stderr.splitlines()[0]
     assert count(tmp_path / "data" / "tracking.db") == 0
+
+
+def test_a_header_that_says_a_name_twice(tmp_path: Path) -> None:
+    """Nobody knows which of the two is meant."""
+    write(tmp_path, "x.csv", "email_id,created_at,created_at", f"1,{moment(0)},{moment(1)}")
+    found = run(tmp_path, "import", "x.csv", "--tenant", "acme")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "the header has 'created_at' more than once" in found.stderr
+
+
+def test_names_of_columns_can_be_shown(tmp_path: Path) -> None:
+    """Neither a lone surrogate nor a terminal's escape is written out."""
+    row = {"email_id": 1, "created_at": moment(long_ago()), "\ud800": 1, "\x1b[31mred": 2}
+    write(tmp_path, "x.ndjson", json.dumps(row))
+    found = run(tmp_path, "import", "x.ndjson", "--tenant", "acme")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "columns that mean nothing here: \ufffd, \ufffd[31mred\n" in found.stdout
 
 
 def test_only_the_first_problems_are_told(tmp_path: Path) -> None:

@@ -66,12 +66,17 @@ def named(members: Mapping[str, object], unused: set[str]) -> dict[str, object]:
         ours = KNOWN.get(name)
         if ours is None:
             if len(unused) < 10 and not FOLLOWS.fullmatch(name):
-                unused.add(name[:64])
+                unused.add(shown(name[:64]))
         elif ours in found:
             raise Refused(400, f"{ours} is given twice")
         elif value is not None:
             found[ours] = value
     return found
+
+
+def shown(text: str) -> str:
+    """A text that is safe to be shown: without controls and lone surrogates."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def read_time(value: object, name: str, now: int) -> int:

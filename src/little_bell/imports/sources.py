@@ -1,13 +1,14 @@
 """Where history comes from: a file's format, and its rows, good and bad."""
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import BinaryIO, NamedTuple
 
 from little_bell.api.exports import EMAIL_COLUMNS, EVENT_COLUMNS, FORMULA
 from little_bell.errors import LittleBellError, Refused
-from little_bell.imports.rows import LeftOut, named, read_row
+from little_bell.imports.rows import MOST_ID, LeftOut, named, read_row
 from little_bell.imports.texts import BOM, Csv, Record, read_ndjson
 from little_bell.store.history import Past
 from little_bell.store.namesake import MAGIC, Namesake
@@ -40,6 +41,11 @@ class Source:
         self.now = now
         self.unused: set[str] = set()  # names that mean nothing here
         self.top = 0  # the highest id that was handed out there to anybody
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a directory `open` tells
+            raise LittleBellError(
+                f"{path} is a pipe or a device, which cannot be read twice: save it"
+            )
         with open(path, "rb") as file:
             head = file.read(1 << 16)
         text = head.removeprefix(BOM).lstrip()
@@ -92,6 +98,10 @@ class Source:
     def _of_namesake(self, progress: Progress) -> Iterator[Row]:
         with closing(Namesake(self.path)) as other:
             self.top = other.last_email()
+            if self.top > MOST_ID:  # also by its counter alone
+                raise LittleBellError(
+                    f"{self.path}: ids go up to {self.top:,} there, here to {MOST_ID:,}"
+                )
             total = other.count() + 1
             emails = ("email_id", "tenant", "subject", "recipient", "created_at")
             events = ("id", "tenant", "email_id", "kind", "at", "user_agent", "ip_address")

@@ -82,6 +82,9 @@ class Csv:
                 raise LittleBellError(f"line {line}, the header: {problem}")
             self.header = [cell.strip() for cell in cells]
             break
+        twice = sorted({name for name in self.header if name and self.header.count(name) > 1})
+        if twice:
+            raise LittleBellError(f"the header has {twice[0]!r} more than once")
 
     def _records(self) -> Iterator[tuple[int, list[str], str]]:
         while True:

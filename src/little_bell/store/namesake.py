@@ -65,6 +65,8 @@ class Namesake:
                 last = max(last, int(row[0]))
         except apsw.Error as error:
             raise self._problem(error) from error
+        except ValueError:  # whatever stands there
+            raise LittleBellError(f"{self.path}: the ids of emails are no numbers") from None
         return last
 
     def count(self) -> int:
