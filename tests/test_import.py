@@ -606,6 +606,24 @@ def test_an_email_that_is_another_one_keeps_what_it_has(bell: Bell) -> None:
     assert (told["subject"], told["opens"]) == ("Ours", 0)
 
 
+def test_what_was_left_out_as_bad_is_no_import(bell: Bell) -> None:
+    """Events came before their emails: once these are there, the same file brings the rest."""
+    at = moment(long_ago(3))
+    rows = [f"{n},open,{at},,," for n in (5, 6, 6)]
+    write(bell.folder, "events.csv", HEADER, *rows)
+    emails_file(bell.folder, 5)
+    arguments = ["import", "events.csv", "--tenant", "acme", "--skip-bad"]
+    assert "imported: 0 emails, 1 opens" in run(bell.folder, *arguments).stdout
+    assert "were imported before" in run(bell.folder, *arguments).stdout
+    emails_file(bell.folder, 6)
+    for _ in range(2):
+        done = run(bell.folder, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert count(bell.database) == 3, done.stdout
+    assert "these 3 rows were imported before" in done.stdout
+    all_is_well(bell.folder)
+
+
 def test_an_hour_of_history_has_the_bounds_of_any_hour(bell: Bell, tmp_path: Path) -> None:
     """Neither does history use up what today may add."""
     folder = tmp_path / "bounded"

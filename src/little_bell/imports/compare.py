@@ -1,5 +1,6 @@
 """What of the rows that were read is in the database already, or does not go with it."""
 
+import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -43,11 +44,14 @@ class Comparison(NamedTuple):
 
 def compare(
     spool: Spool, ledger: Ledger, problems: Problems, words: Comparison, progress: Progress
-) -> None:
-    """Leave out what is there; what does not go with it is a problem. Raises StoreError.
+) -> bytes:
+    """Leave out what is there; what does not go with it is a problem: returns a hash of the latter,
+    or nothing where there is none. Raises StoreError.
 
     Events are the same where email, kind and millisecond are: of several in one millisecond, as
     many are new as the file has more of them."""
+    bad = hashlib.sha256()
+    before = problems.count
     others: set[tuple[str, int]] = set()
     there: set[str] = {name for name in spool.tenants if ledger.tenant(name) is not None}
     total = spool.emails + spool.events + 1
@@ -64,6 +68,7 @@ def compare(
             problems.add(f"{words.email} {line}", what + difference(email, known))
             spool.leave_email(email.tenant, email.email, ANOTHER)
             others.add((email.tenant, email.email))
+            bad.update(repr((email.tenant, email.email)).encode("ascii"))
     for tenant, number, kind, line, count in spool.emails_hit():
         done += count
         progress(done, total)
@@ -76,11 +81,13 @@ def compare(
                 what = f"there is no email {number} of {tenant}: import emails first"
                 problems.add(f"{words.event} {line}", what, count)
                 spool.leave_older(tenant, number, kind, EVER, LOST)
+                bad.update(repr((tenant, number, kind)).encode("ascii"))
             continue
         if found.purged:
             spool.leave_older(tenant, number, kind, found.purged, PURGED)
         for at, copies in found.moments:
             spool.leave_events(tenant, number, kind, at, copies, KNOWN)
+    return bad.digest() if problems.count > before else b""
 
 
 def difference(one: PastEmail, other: PastEmail) -> str:
