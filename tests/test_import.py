@@ -17,11 +17,14 @@ import pytest
 
 from bell import BROWSER, Bell, dump, read_rows, serving, wait_until
 from little_bell.config import Config
-from little_bell.errors import DataError
+from little_bell.errors import DataError, LittleBellError
+from little_bell.imports.run import import_history
 from little_bell.imports.texts import LONGEST
+from little_bell.ops.check import quiet
 from little_bell.store.history import Books, Import, PastEmail, Piece
 from little_bell.store.writer import Writer
 from little_bell.tracking.email import NewEmail
+from little_bell.wire.control import call
 from little_bell.wire.importer import Door
 from little_bell.wire.policies import Policies
 from namesake import Namesake, moment
@@ -622,6 +625,39 @@ def test_what_was_left_out_as_bad_is_no_import(bell: Bell) -> None:
         assert count(bell.database) == 3, done.stdout
     assert "these 3 rows were imported before" in done.stdout
     all_is_well(bell.folder)
+
+
+def test_the_id_of_a_bad_email_is_not_handed_out_again(bell: Bell) -> None:
+    """Its mail is out, whatever else is wrong with the row: a new one's opens would be mixed up."""
+    write(bell.folder, "x.csv", "email_id,created_at", f"7,{moment(long_ago())}", "40,yesterday")
+    done = run(bell.folder, "import", "x.csv", "--tenant", "acme", "--skip-bad")
+    assert "imported: 1 emails" in done.stdout, done.stderr
+    assert bell.create("acme") == 41
+
+
+def test_an_email_created_between_looking_and_writing(bell: Bell) -> None:
+    """It got a number of the file: events of the file are not its own, and are not written."""
+    bell.create("beta")
+    at = long_ago()
+    rows = [{"email_id": n, "created_at": moment(at), "subject": "Theirs"} for n in (1, 2)]
+    rows.append({"email_id": 1, "kind": "open", "at": moment(at + HOUR)})
+    write(bell.folder, "x.ndjson", *(json.dumps(row) for row in rows))
+    created: list[int] = []
+
+    def at_the_last_moment(database: str, method: str, path: str, body: bytes | None) -> Any:
+        if path == "/imports" and not created:
+            created.append(bell.create("acme", subject="Ours"))
+        return call(database, method, path, body)
+
+    config = Config({"DATABASE_URL": f"sqlite://{bell.database}"})
+    arguments = (config, str(bell.folder / "x.ndjson"), "acme", False, False, at_the_last_moment)
+    for reason in ("email 1 of acme was created meanwhile", "1 rows are bad"):
+        with pytest.raises(LittleBellError, match=reason):
+            import_history(*arguments, quiet)
+        assert count(bell.database) == 0
+        assert count(bell.database, "emails") == 2
+    assert created == [1]
+    assert bell.create("acme") == 3
 
 
 def test_an_hour_of_history_has_the_bounds_of_any_hour(bell: Bell, tmp_path: Path) -> None:

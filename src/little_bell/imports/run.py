@@ -106,7 +106,9 @@ def import_history(
                     problems.add(row.where, problem)
         progress(1, 1)
         name = spool.whole() if not again else spool.whole() + now.to_bytes(8, "big")
-        tops = {one: max(top, source.top) for one, top in spool.tops.items()}
+        tops = {
+            one: max(top, source.top, source.tops.get(one, 0)) for one, top in spool.tops.items()
+        }
         send = stack.enter_context(sender(config, database, call))
         with closing(Ledger(database)) as ledger:
             done = ledger.done(spool.owner, name)

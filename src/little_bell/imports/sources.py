@@ -3,12 +3,12 @@
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import BinaryIO, NamedTuple
 
 from little_bell.api.exports import EMAIL_COLUMNS, EVENT_COLUMNS, FORMULA
 from little_bell.errors import LittleBellError, Refused
-from little_bell.imports.rows import MOST_ID, LeftOut, named, read_row
+from little_bell.imports.rows import MOST_ID, LeftOut, named, read_id, read_row, read_tenant
 from little_bell.imports.texts import BOM, Csv, Record, read_ndjson
 from little_bell.store.history import Past
 from little_bell.store.namesake import MAGIC, Namesake
@@ -41,6 +41,7 @@ class Source:
         self.now = now
         self.unused: set[str] = set()  # names that mean nothing here
         self.top = 0  # the highest id that was handed out there to anybody
+        self.tops: dict[str, int] = {}  # the same to each tenant, by rows of emails that are bad
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a directory `open` tells
             raise LittleBellError(
@@ -84,6 +85,7 @@ class Source:
             yield record
 
     def _row(self, where: str, line: int, members: dict[str, object]) -> Row:
+        found: dict[str, object] = {}
         try:
             ours = "class" in members
             found = named(members, self.unused)
@@ -91,9 +93,17 @@ class Source:
                 return Row(where, line, None, left_out=OTHERS)
             return Row(where, line, read_row(found, self.tenant, self.now, ours))
         except Refused as refused:
+            self._keep_id(found)
             return Row(where, line, None, str(refused))
         except LeftOut as reason:
             return Row(where, line, None, left_out=str(reason))
+
+    def _keep_id(self, found: dict[str, object]) -> None:
+        """The id of a bad row was handed out all the same."""
+        with suppress(Refused):
+            if "created_at" in found and "kind" not in found:
+                name = read_tenant(found.get("tenant"), self.tenant)
+                self.tops[name] = max(self.tops.get(name, 0), read_id(found.get("email_id")))
 
     def _of_namesake(self, progress: Progress) -> Iterator[Row]:
         with closing(Namesake(self.path)) as other:
