@@ -276,6 +276,42 @@ def test_a_burst_behind_many_clicks_of_machines_leaves_the_last_click_of_people(
     check_states(store)
 
 
+def test_a_burst_costs_the_same_however_many_clicks_came_before_out_of_order(store: Store) -> None:
+    """As where history comes in behind a click of today: the chain is not walked for each."""
+    store.create()
+    executed = 0
+
+    def more() -> bool:
+        nonlocal executed
+        executed += 50
+        return False
+
+    store.writer.connection.set_progress_handler(more, 50)
+    day = 1440 * MINUTE
+    store.write(*(store.hit(1, CLICK, day, url=f"https://a.example/{n}") for n in (0, 1)))
+    costs = []
+    for part in range(8):
+        begun = executed
+        for n in range(part * 50, part * 50 + 50):
+            start = (n + 1) * MINUTE
+            links = (0, 2, 3) if n % 2 else (0, 1, 0)
+            store.write(
+                *(
+                    store.hit(1, CLICK, start + i, url=f"https://a.example/{link}")
+                    for i, link in enumerate(links)
+                )
+            )
+        costs.append(executed - begun)
+    assert costs[-1] < 2 * costs[1], costs
+    people = 25 * 8 * 3  # every other minute
+    found = golden(store)
+    assert (found.clicks, found.machine_clicks) == (people + 2, people)
+    first, last = store.rows("SELECT first_click, last_click FROM states")[0]
+    assert (first, last) == (NOON + MINUTE, NOON + day)
+    firsts = store.rows("SELECT first_click FROM email_links ORDER BY link")
+    assert firsts == [(NOON + MINUTE,), (NOON + MINUTE + 1,), (None,), (None,)]
+
+
 def test_a_transaction_is_gone_with_its_tick(store: Store) -> None:
     """Nothing refers to it in a circle: it would wait for the collector, with all its states."""
     store.create()

@@ -145,22 +145,25 @@ class Clicks:
             )
         if not withdrawn:
             return
-        remaining = self._remaining(state, known, min(withdrawn)[0])
+        again = {click.seq for click in clicks if click.class_ != MACHINE}
+        remaining = self._remaining(state, known, min(withdrawn)[0], again)
         if state.clicks:
             remaining += self._purged(state, pairs)
         gone = {at for at, _ in withdrawn}
-        known[:] = [one._replace(before=UNKNOWN) if one.before in gone else one for one in known]
+        known[:] = [forgetful(one, gone) for one in known]
         settle_clicks(state, pairs, withdrawn, remaining, self.figures)
 
     def _remaining(
-        self, state: EmailState, known: list[Click], oldest: int
+        self, state: EmailState, known: list[Click], oldest: int, again: set[int]
     ) -> list[tuple[int, int]]:
         """(at, link) of clicks by people that are left in the log: at least the newest, and all
-        that are not older than `oldest`, the time of the oldest that was withdrawn."""
+        that are not older than `oldest`, the time of the oldest that was withdrawn. `again` are
+        those that were."""
         if state.clicks == 0:
             return []
         if state.flags & DISORDERED:
-            return self._walk(state, state.head_click, None)
+            left = self._since(known, again)
+            return self._walk(state, state.head_click, None) if left is None else left
         left = [(one.at, one.link) for one in known if one.class_ != MACHINE and one.at >= oldest]
         left += self._walk(state, known[0].prev, oldest) if known[0].at >= oldest else []
         if left:
@@ -169,6 +172,25 @@ class Clicks:
         if last is not None and last != UNKNOWN:  # an older one: its link does not matter
             return [(last, UNKNOWN)]
         return self._walk(state, state.head_click, oldest)
+
+    def _since(self, known: list[Click], again: set[int]) -> list[tuple[int, int]] | None:
+        """The same in any order of time: what was first and last when the first of those came that
+        were withdrawn, and what came since; None where the former is not known. A chain may be
+        long."""
+        left: list[tuple[int | None, int]] = []
+        links: set[int] = set()
+        for click in known:
+            if click.seq in again:
+                if not links:
+                    left += [(click.before, UNKNOWN), (click.first, UNKNOWN)]
+                if click.link not in links:
+                    left.append((click.first_of_link, click.link))
+                    links.add(click.link)
+            elif links and click.class_ != MACHINE:
+                left.append((click.at, click.link))
+        if any(at == UNKNOWN for at, _ in left):
+            return None
+        return [(at, link) for at, link in left if at is not None]
 
     def _purged(self, state: EmailState, links: Iterable[int]) -> list[tuple[int, int]]:
         """(at, link) of clicks by people that left the log: the first and the last, whatever their
@@ -196,3 +218,12 @@ class Clicks:
                 found.append((click.at, click.link))
             click = self._click(state.tenant, click.prev)
         return found
+
+
+def forgetful(click: Click, gone: set[int]) -> Click:
+    """A click that does not know of others any more whose times are these."""
+    times = (click.before, click.first, click.first_of_link)
+    if gone.isdisjoint(times):
+        return click
+    before, first, first_of_link = (UNKNOWN if at in gone else at for at in times)
+    return click._replace(before=before, first=first, first_of_link=first_of_link)

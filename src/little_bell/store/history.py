@@ -155,18 +155,18 @@ class Import(Job):
         for start in range(0, len(rows), AT_ONCE):
             if start and perf_counter() > until:
                 return start
-            some = [row for _, row in rows[start : start + AT_ONCE]]
-            hits = [
-                self.door(transaction.tenant_named(row.tenant, transaction.at), row)
-                for row in some
-                if isinstance(row, PastEvent)
-            ]
-            for row in some:
+            hits: dict[int, Hit] = {}  # by how many rows are written then
+            for end, (_, row) in enumerate(rows[start : start + AT_ONCE], start + 1):
                 if isinstance(row, PastEmail):
                     self._email(transaction, row)
-            transaction.read_states(hits)
-            for hit in hits:
+                else:
+                    tenant = transaction.tenant_named(row.tenant, transaction.at)
+                    hits[end] = self.door(tenant, row)
+            transaction.read_states(list(hits.values()))
+            for end, hit in hits.items():
                 self._event(transaction, hit)
+                if perf_counter() > until:  # one alone may judge many others again
+                    return end
         return len(rows)
 
     def _email(self, transaction: Transaction, row: PastEmail) -> None:

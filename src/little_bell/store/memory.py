@@ -31,7 +31,10 @@ class Click(NamedTuple):
     class_: int
     reasons: int
     client: int | None
-    before: int | None = UNKNOWN  # when people had clicked last before it (ms), where known
+    # When people had clicked last before it (ms), first, and its link first; where known.
+    before: int | None = UNKNOWN
+    first: int | None = UNKNOWN
+    first_of_link: int | None = UNKNOWN
 
 
 class Pending(NamedTuple):

@@ -232,12 +232,12 @@ class Transaction:
             self.clicked.add(key)
             prev = state.head_click
             pair = self.clicks.pair(hit.tenant, hit.email, link)
-            ordered, before = state.flags, state.last_click
+            ordered = state.flags
+            before = (state.last_click, state.first_click, pair.first_click)
             project_click(state, pair, link, client, hit.at, class_, self.figures)
             state.head_click = tenant.last_seq + 1
-            click = Click(
-                state.head_click, hit.at, link, hit.address, prev, class_, reasons, client, before
-            )
+            seen = (state.head_click, hit.at, link, hit.address, prev, class_, reasons, client)
+            click = Click(*seen, *before)
             self.clicks.add(hit, click, state.flags != ordered)
         tenant.last_seq = seq = tenant.last_seq + 1
         self.events.append(
