@@ -57,6 +57,14 @@ def test_systemd_would_see_a_wrong_word(units: Path) -> None:
     assert "DynamicUsr" in ran.stderr
 
 
+def test_an_archive_as_the_program_can_unpack_itself() -> None:
+    """Nothing else that it may write to would do: the units' user has no home."""
+    units = sorted(UNITS.glob("*.service"))
+    assert len(units) == 2
+    for path in units:
+        assert "\nCacheDirectory=little-bell\nCacheDirectoryMode=0700\n" in path.read_text(), path
+
+
 def test_little_is_exposed(units: Path) -> None:
     service = units / "little-bell.service"
     analyze("security", "--offline=true", f"--threshold={EXPOSURE}", service)
