@@ -1,4 +1,4 @@
-# docker build -t little-bell . && docker run -p 3000:3000 -v "$(pwd)/data:/app/data" little-bell
+# docker build -t little-bell . && docker run -p 127.0.0.1:3000:3000 -v "$(pwd)/data:/app/data" little-bell
 # Another base is one with python3, its venv module, apt-get and setpriv (util-linux).
 ARG BASE=python:3.13-slim-trixie
 
@@ -7,7 +7,8 @@ WORKDIR /src
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/little-bell
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
-RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheel . \
+RUN /opt/build/bin/pip install --no-cache-dir --constraint constraints.txt hatchling \
+ && /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /opt/build/bin/pip --python /opt/little-bell/bin/python install --no-cache-dir \
       --only-binary :all: --constraint constraints.txt /wheel/little_bell-*.whl \
  && rm -rf /opt/little-bell/lib/python3*/site-packages/apsw/tests \

@@ -1,7 +1,10 @@
 # One target for each habit; CI runs the same ones.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# By variables, since an option does not reach the environment in which pip builds the package itself:
+# pip took the second one's meaning out of the first with 25.3.
+PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+  $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: help serve demo dev test soak lint format audit bench screenshots build pyz clean
 
@@ -11,6 +14,9 @@ help: ## say what there is
 serve: .venv/serve ## install into .venv and start on http://localhost:3000
 	@exec $(BIN)/little-bell serve
 
+demo: .venv/serve ## show it, full of invented mail
+	@exec $(BIN)/little-bell demo
+
 # watchfiles waits until the old server has stopped by itself, so that port and file are free.
 dev: .venv/dev ## serve data/dev.db at LOG_LEVEL=debug, anew after each change in src
 	@LOG_LEVEL=$${LOG_LEVEL:-debug} DATABASE_URL=$${DATABASE_URL:-sqlite:data/dev.db} \
@@ -18,9 +24,6 @@ dev: .venv/dev ## serve data/dev.db at LOG_LEVEL=debug, anew after each change i
 
 # As many tests at once as there are processors, up to four. One after the other: make test WORKERS=0
 WORKERS ?= auto
-demo: .venv/serve ## show it, full of invented mail
-	@exec $(BIN)/little-bell demo
-
 test: .venv/test ## install what the tests need and run them all
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal $(TESTS)
 

@@ -3,6 +3,8 @@
 import ast
 import fcntl
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -100,6 +102,49 @@ def test_the_source_archive_holds_what_is_worked_on(built: Built) -> None:
 def test_the_tree_makes_the_same_wheel_as_the_source_archive(built: Built, tmp_path: Path) -> None:
     done(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, ROOT)
     assert (tmp_path / built[0].name).read_bytes() == built[0].read_bytes()
+
+
+# What builds the wheel, of a version that nobody looked at.
+NEWER = """
+def anything(*arguments):
+    open(MARK, "w").close()
+    raise SystemExit("this ran")
+get_requires_for_build_editable = build_editable = anything
+get_requires_for_build_wheel = build_wheel = anything
+"""
+
+
+def test_what_builds_is_pinned_like_the_rest(tmp_path: Path) -> None:
+    """A newer hatchling on the index is not run, though pip fetches it for itself alone."""
+    tree, index, mark = tmp_path / "tree", tmp_path / "index", tmp_path / "it-ran"
+    tree.mkdir()
+    index.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    with zipfile.ZipFile(index / "hatchling-999-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("hatchling/build.py", NEWER.replace("MARK", repr(str(mark))))
+        info = "hatchling-999.dist-info/"
+        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: hatchling\nVersion: 999\n")
+        wheel.writestr(
+            info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(info + "RECORD", "")
+    ran = subprocess.run(
+        ["make", ".venv/serve", f"PYTHON={BASE}"],
+        cwd=tree,
+        env={**ELSEWHERE, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode != 0  # the one that is pinned is not there
+    assert "hatchling" in ran.stderr
+    assert not mark.exists()
+    # In the image nothing is fetched behind constraints.txt either.
+    for line in re.findall(
+        r"pip (?:wheel|install) .*(?:\\\n.*)?", (ROOT / "Dockerfile").read_text()
+    ):
+        assert "--constraint constraints.txt" in line or "--no-build-isolation" in line, line
 
 
 def walk(bell: Bell) -> None:
