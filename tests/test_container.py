@@ -132,6 +132,32 @@ def test_a_volume_of_root_becomes_the_bells(world: Bell) -> None:
     assert world.rows("SELECT count(*) FROM events") == [(1,)]
 
 
+# A server that was taken over, with the luck to come between find and chown.
+RACING = """#!/bin/sh
+case "$*" in
+    *program*) mv /opt/app/data/a /opt/app/data/b; ln -s /opt/app/roots /opt/app/data/a;;
+esac
+exec /usr/bin/chown "$@"
+"""
+
+
+@in_a_world
+def test_a_folder_that_becomes_a_link_gives_nothing_of_root_away(tmp_path: Path) -> None:
+    shutil.copy(ENTRYPOINT, tmp_path / "entrypoint")
+    for name in ("roots", "data/a"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "program").touch()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "chown").write_text(RACING)
+    (tmp_path / "bin" / "chown").chmod(0o755)
+    for world in contained(tmp_path, 'PATH=/opt/app/bin:$PATH exec ./entrypoint "$@"'):
+        world.start()
+        assert world.get("/health").status == 200
+    assert (tmp_path / "data" / "a").is_symlink()  # it did come between
+    assert owners(tmp_path / "roots") == {(0, 0)}
+    assert (tmp_path / "data" / "b" / "program").stat().st_uid == BELL
+
+
 @in_a_world
 def test_nothing_of_root_is_left(world: Bell) -> None:
     world.start()
