@@ -2,7 +2,9 @@
 headers"""
 
 import ast
+import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -12,10 +14,12 @@ import pytest
 from jinja2 import nodes
 
 import little_bell
-from bell import serving
+from access import command as run_command
+from bell import Bell, serving
 from every_answer import SETTINGS, Exchange, every_route_was_asked, exchanges, fill
 from little_bell import __version__
 from little_bell.config import Config
+from little_bell.ops import backup, secret
 from little_bell.pages.views import Views
 from little_bell.store.statements import load
 from little_bell.tracking.addresses import Addresses
@@ -55,6 +59,68 @@ def test_security_md_points_at_what_is_there() -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", SECURITY):
         assert (ROOT_OF_TESTS.parent / target).is_file(), target
     assert "(SECURITY.md)" in (ROOT_OF_TESTS.parent / "README.md").read_text()
+
+
+# A folder of the service's, in which root's commands write
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Path:
+    """A file that the service may not write, though root may."""
+    path = tmp_path / "roots"
+    path.write_text("keep this")
+    path.chmod(0o600)
+    return path
+
+
+def is_kept(path: Path) -> bool:
+    return path.read_text() == "keep this" and path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("command", [["keys", "create", "acme"], ["rebuild"], ["purge"]])
+def test_a_link_in_the_lock_s_place_is_not_followed(
+    bell: Bell, roots: Path, command: list[str]
+) -> None:
+    bell.create()
+    assert bell.stop() == 0
+    lock = bell.database.with_name("tracking.db.lock")
+    lock.unlink()
+    lock.symlink_to(roots)
+    days = ["--days", "1"] if command == ["purge"] else []
+    ran = run_command(bell, *command, *days)
+    assert ran.returncode == 1
+    assert "tracking.db.lock" in ran.stderr
+    assert is_kept(roots)
+
+
+def test_a_link_in_the_place_of_new_keys_is_not_followed(tmp_path: Path, roots: Path) -> None:
+    keys = tmp_path / "tracking.db.secret"
+    Path(f"{keys}.{os.getpid()}.new").symlink_to(roots)
+    secret.write(str(keys), ["a-key-of-16-characters"])
+    assert keys.read_text() == "a-key-of-16-characters\n"
+    assert not keys.is_symlink()
+    assert is_kept(roots)
+
+
+def test_a_link_in_the_place_of_the_word_of_a_backup_is_not_followed(
+    tmp_path: Path, roots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put there after the file was made and before it is written."""
+
+    @contextlib.contextmanager
+    def exchanged(folder: str) -> Iterator[str]:
+        link = Path(folder) / "side"
+        link.symlink_to(roots)
+        yield str(link)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "side_file", exchanged)
+        backup.leave_word(str(tmp_path / "tracking.db"), "monday.db")
+    assert is_kept(roots)
+    backup.leave_word(str(tmp_path / "tracking.db"), "monday.db")
+    word = tmp_path / "tracking.db.backed-up"
+    assert word.read_text().endswith("/monday.db\n")
+    assert word.stat().st_mode & 0o777 == 0o644
 
 
 # SQL

@@ -99,9 +99,10 @@ def leave_word(database: str, target: str) -> None:
     """Note beside a database that a backup of it was done, for its server's metrics; not where
     nothing can be written there."""
     with contextlib.suppress(OSError), side_file(os.path.dirname(database)) as name:
-        with open(name, "w", encoding="utf-8") as file:
+        descriptor = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "w", encoding="utf-8") as file:
             file.write(os.path.abspath(target) + "\n")
-        os.chmod(name, 0o644)  # the server may run as somebody else
+            os.fchmod(descriptor, 0o644)  # the server may run as somebody else
         os.replace(name, database + BACKED_UP)
 
 

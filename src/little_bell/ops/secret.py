@@ -1,5 +1,6 @@
 """The secret that signs links and sessions: from the settings, or made once beside the database."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -95,7 +96,9 @@ def new_key() -> str:
 def write(path: str, keys: Sequence[str]) -> None:
     """Put keys into the file, one a line, mode 0600, whole or not at all. Raises OSError."""
     made = f"{path}.{os.getpid()}.new"
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(made)  # of one that was killed, or a link to what is not ours
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
         os.write(descriptor, "".join(f"{key}\n" for key in keys).encode("utf-8"))

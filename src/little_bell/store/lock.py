@@ -16,8 +16,12 @@ class Lock:
 
     def __init__(self, path: str, patience: float = 0.0) -> None:
         """Take the lock of the database at `path`, once others let go of it, within so many
-        seconds. Raises StartError where another holds it."""
-        self.fd = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        seconds. Raises StartError where another holds it, OSError.
+
+        Its file is never a link: root's commands write it in a folder that is the service's.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self.fd = os.open(path + ".lock", flags, 0o600)
         deadline = monotonic() + patience
         while not self._taken():
             if monotonic() < deadline:
