@@ -67,6 +67,14 @@ def test_all_files_mean_the_same_container() -> None:
     assert fly["mounts"]["destination"] == "/app/data"
     assert fly["http_service"]["internal_port"] == 3000
     assert [check["path"] for check in fly["http_service"]["checks"]] == ["/health"]
+    # As large a machine as DEPLOYMENT.md says, or emails as small.
+    assert fly["vm"][0]["memory"] == "256mb"
+    small = re.search(
+        r"smallest machine \(256 MB\) set\s+`MAX_MESSAGE_BYTES=(\d+)`",
+        (ROOT / "docs" / "DEPLOYMENT.md").read_text(),
+    )
+    assert small
+    assert fly["env"]["MAX_MESSAGE_BYTES"] == small[1]
     for compose in COMPOSE:
         assert ":/app/data\n" in compose.read_text()
         assert "http://localhost:3000/health" in compose.read_text()
