@@ -104,6 +104,18 @@ def test_whoever_may_write_runs_nothing_of_a_pull_request() -> None:
         assert "pull_request_target" not in (FOLDER / name).read_text()
 
 
+def test_a_pipe_of_the_release_fails_where_a_part_of_it_does() -> None:
+    """GitHub starts bash with pipefail where a shell is named, and without where none is."""
+    scripts = [
+        step["run"]
+        for job in read("release.yml")["jobs"].values()
+        for step in job.get("steps", [])
+        if "run" in step
+    ]
+    assert any(" | " in script for script in scripts)
+    assert read("release.yml")["defaults"] == {"run": {"shell": "bash"}}
+
+
 def test_each_job_ends() -> None:
     for name, key, job in jobs():
         assert "uses" in job or job["timeout-minutes"] <= 60, (name, key)
