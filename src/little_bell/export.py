@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from little_bell.api import exports
 from little_bell.errors import LittleBellError
 from little_bell.ops.backup import put, sync_file
+from little_bell.ops.health import BACKED_UP
 from little_bell.ops.side_file import side_file
 from little_bell.store import emails, events, names
 from little_bell.store.reader import Reader
@@ -14,6 +15,8 @@ from little_bell.values import NO_TENANT, is_tenant
 
 WHATS = ("events", "emails")
 FORMATS = ("csv", "ndjson")
+BESIDE = ("", "-wal", "-shm", "-journal", ".lock", ".control", ".secret", BACKED_UP)
+SQLITE = b"SQLite format 3\0"
 
 Progress = Callable[[int, int], None]
 
@@ -43,8 +46,7 @@ def export(
         told = counted(rows, estimate(reader, number, what), progress)
         if not target:
             return poured(told, sys.stdout.fileno())
-        if os.path.lexists(target) and not os.path.isfile(target):
-            raise LittleBellError(f"{target} is no file")
+        refuse_foreign(target, database)
         with side_file(os.path.dirname(target)) as name:
             descriptor = os.open(name, os.O_WRONLY)
             try:
@@ -56,6 +58,20 @@ def export(
         return size
     finally:
         reader.close()
+
+
+def refuse_foreign(target: str, database: str) -> None:
+    """Raise LittleBellError where an export would take the place of what is none."""
+    path = os.path.realpath(target)
+    if any(path == database + end for end in BESIDE):
+        raise LittleBellError(f"{target} is a file of the database itself: name another file")
+    if not os.path.lexists(target):
+        return
+    if not os.path.isfile(target):
+        raise LittleBellError(f"{target} is no file")
+    with open(target, "rb") as file:
+        if file.read(len(SQLITE)) == SQLITE:
+            raise LittleBellError(f"{target} is a database: name another file")
 
 
 def pieces(reader: Reader, tenant: int, what: str, form: str) -> Iterator[bytes]:
