@@ -279,6 +279,55 @@ def test_the_docs_name_each_member(words: str) -> None:
 # Pipes and terminals
 
 
+@pytest.mark.parametrize(
+    "words", ["keys list", "keys list --json", "help", "version", "export app"]
+)
+@pytest.mark.parametrize(("to", "why"), [("/dev/full", "No space left"), ("&-", "Bad file desc")])
+def test_a_stdout_that_takes_nothing(bell: Bell, words: str, to: str, why: str) -> None:
+    command = f"exec {shlex.join(MODULE)} {words} >{to}"
+    ran = subprocess.run(
+        ["sh", "-c", command], cwd=bell.folder, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert ran.returncode == 1
+    assert why in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_closed_streams_are_no_files_of_its_own(bell: Bell) -> None:
+    command = f"exec {shlex.join(MODULE)} backup closed.db <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], cwd=bell.folder, timeout=60).returncode == 1
+    assert b"closed.db" not in (bell.folder / "closed.db").read_bytes()
+    assert run(bell.folder, "check", DATABASE_URL="sqlite:closed.db").returncode == 0
+
+
+def test_a_path_that_is_no_utf8(bell: Bell) -> None:
+    target = os.fsencode(bell.folder) + b"/\xff.db"
+    said = subprocess.check_output([*MODULE, "backup", target], cwd=bell.folder, timeout=60)
+    assert said.startswith(target + b": ")
+    noted = bell.folder / "data" / "tracking.db.backed-up"
+    assert noted.read_bytes() == target + b"\n"
+    told = subprocess.check_output(
+        [*MODULE, "backup", target, "--json"], cwd=bell.folder, timeout=60
+    )
+    assert os.fsencode(json.loads(told.decode())["file"]) == target
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_json_is_utf8_wherever_it_is_said(bell: Bell, encoding: str) -> None:
+    assert run(bell.folder, "keys", "create", "umlauts", "--name", "Zo\u00eb").returncode == 0
+    for words in (["--json"], []):
+        said = subprocess.run(
+            [*MODULE, "keys", "list", "umlauts", *words],
+            cwd=bell.folder,
+            env={"PYTHONIOENCODING": encoding},
+            capture_output=True,
+            timeout=60,
+        )
+        assert (said.returncode, said.stderr) == (0, b"")
+        if words:
+            assert json.loads(said.stdout.decode("ascii"))["keys"][0]["name"] == "Zo\u00eb"
+
+
 @pytest.mark.parametrize("words", ["keys list", "export shop", "help", "check --json"])
 def test_a_reader_that_goes_away_is_no_news(bell: Bell, words: str) -> None:
     process = subprocess.Popen(
@@ -489,3 +538,15 @@ def test_exports_that_cannot_be(bell: Bell, options: list[str], said: str) -> No
     assert (ran.returncode, ran.stdout) == (1, "")
     assert said in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("end", ["", "-wal", ".secret"])
+def test_an_export_takes_the_place_of_no_database(bell: Bell, end: str) -> None:
+    name = f"data/tracking.db{end}"
+    before = (bell.folder / name).stat().st_ino
+    ran = run(bell.folder, "export", "shop", "--output", name)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert f"{name} is a file of the database itself" in ran.stderr
+    assert (bell.folder / name).stat().st_ino == before
+    assert run(bell.folder, "backup", "elsewhere.db").returncode == 0
+    assert "is a database" in run(bell.folder, "export", "shop", "--output", "elsewhere.db").stderr

@@ -1,5 +1,6 @@
 """The command line: what was asked for becomes a command and its settings."""
 
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -86,9 +87,15 @@ def tell(outcome: Outcome, json: bool) -> int:
 
 
 def say_json(data: Mapping[str, object]) -> None:
+    """One object; in ASCII where stdout takes no UTF-8, or a path in it is none."""
     import json
 
-    say(json.dumps(data, ensure_ascii=False))
+    text = json.dumps(data, ensure_ascii=False)
+    try:
+        plain = "utf" in (sys.stdout.encoding or "").lower() and bool(text.encode())
+    except UnicodeEncodeError:  # a path that is no UTF-8
+        plain = False
+    say(text if plain else json.dumps(data))
 
 
 def fail(message: str, code: int, json: bool) -> int:
@@ -101,19 +108,56 @@ def fail(message: str, code: int, json: bool) -> int:
     return code
 
 
+def open_streams() -> None:
+    """Give the process all three streams, and let stdout take any text.
+
+    A descriptor that was closed would be had by the next file that is opened, and what is printed
+    would go into that. stdout then refuses what is written, so that no key is lost in silence.
+    """
+    for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # the lowest that is free: this one
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as it runs
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Bytes of paths as they came, where that can be said; else as the terminal can show it.
+        utf = "utf" in sys.stdout.encoding.lower()
+        sys.stdout.reconfigure(errors="surrogateescape" if utf else "backslashreplace")
+
+
+def give_up_stdout() -> None:
+    """What stdout did not take is tried no more, neither at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     os.umask(os.umask(0o077) | 0o007)  # what is written holds people's addresses: not for others
+    open_streams()
     try:
         code = run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Who read what we say has gone away (`| head -1`). Nobody is told, at exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        give_up_stdout()  # who read what we say has gone away (`| head -1`): nobody is told
         return FAILED
+    except OSError as error:
+        give_up_stdout()
+        return fail(f"stdout takes nothing: {said(error)}", FAILED, False)
     except KeyboardInterrupt:  # before a command has begun
         return INTERRUPTED
+
+
+def said(error: OSError) -> str:
+    """What the system says, and of which file."""
+    what = error.strerror or str(error)
+    return f"{what}: {error.filename}" if error.filename else what
 
 
 def run(rest: list[str]) -> int:
@@ -145,7 +189,6 @@ def carry_out(command: Command, values: dict[str, str], argument: str, json: boo
     """Run a command whose options are read; returns its exit code."""
     try:
         outcome = command.run(Config(values), values, argument)
-        return tell(outcome, json) if isinstance(outcome, Outcome) else outcome
     except StartError as error:
         what = "cannot start: " if command.name in ("serve", "relay") else ""
         let_through(command)
@@ -158,10 +201,11 @@ def carry_out(command: Command, values: dict[str, str], argument: str, json: boo
             return fail("nobody takes the email", FAILED, json)
         raise
     except OSError as error:
-        return fail(f"{error.strerror}: {error.filename or ''}", FAILED, json)
+        return fail(said(error), FAILED, json)
     except KeyboardInterrupt:
         stands = f": {command.stands}" if command.stands else ""
         return fail(f"interrupted{stands}", INTERRUPTED, json)
+    return tell(outcome, json) if isinstance(outcome, Outcome) else outcome
 
 
 def show_help(rest: list[str]) -> int:

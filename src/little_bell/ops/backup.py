@@ -100,8 +100,8 @@ def leave_word(database: str, target: str) -> None:
     nothing can be written there."""
     with contextlib.suppress(OSError), side_file(os.path.dirname(database)) as name:
         descriptor = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(os.path.abspath(target) + "\n")
+        with open(descriptor, "wb") as file:
+            file.write(os.fsencode(os.path.abspath(target)) + b"\n")
             os.fchmod(descriptor, 0o644)  # the server may run as somebody else
         os.replace(name, database + BACKED_UP)
 
