@@ -242,6 +242,38 @@ def test_addresses_are_as_they_may_be_stored(
         assert "203.0.113.7" not in bell.log_file.read_text()
 
 
+def test_a_tenant_may_be_stricter_with_addresses(start_bell: Callable[..., Bell]) -> None:
+    bell = start_bell(LOG_LEVEL="debug")
+    bell.create()
+    assert bell.ask("PATCH", "/acme/settings", {"addresses": "none"}).status == 200
+    headers = {"User-Agent": BROWSER, "X-Forwarded-For": "203.0.113.7"}
+    for target in ("/acme/pixel/1.gif", "/acme/emails", "/acme/nothing/of/it"):
+        found = steps(bell, get(bell, target, **headers), "Request read")
+        assert dict(found)["Request read"]["client"] == ""
+    assert "203.0.113" not in bell.log_file.read_text()
+
+
+def test_keys_in_a_target_are_left_out(told: Bell) -> None:
+    command = [sys.executable, "-m", "little_bell", "keys", "create", "mistaken"]
+    key = subprocess.check_output(command, cwd=told.folder, text=True, timeout=30).strip()
+    for target, shown in (
+        (f"/mistaken/emails?key={key}&limit=1", "/mistaken/emails?key=lb_...&limit=1"),
+        (f"/mistaken/emails/{key}/", "/mistaken/emails/lb_.../"),
+        (f"/acme/emails?key={ADMIN}", "/acme/emails?key=..."),
+        (f"/metrics?token={TOKEN}", "/metrics?token=..."),
+    ):
+        assert dict(steps(told, get(told, target)))["Request read"]["target"] == shown
+    absolute = f"http://somebody:{ADMIN}word@localhost/acme/pixel/1.gif"
+    with Line(told.port) as line:
+        line.send(raw_request(absolute))
+        assert line.answer().status == 200
+    steps(told, get(told, "/health"))
+    log = told.log_file.read_text()
+    assert "http://...@localhost/acme/pixel/1.gif" in log
+    for hidden in (key, ADMIN, TOKEN, "somebody"):
+        assert hidden not in log
+
+
 def test_the_answers_are_the_same(told: Bell, start_bell: Callable[..., Bell]) -> None:
     quiet = start_bell(**{**SETTINGS, "LOG_LEVEL": "info"})
     quiet.ask("POST", "/acme/emails", {}, KEY)

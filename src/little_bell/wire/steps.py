@@ -2,12 +2,15 @@
 
 They stand beside the others and not in them, so that nobody else pays for it: `serve` takes these
 where the level is DEBUG. A request is `CONNECTION.NUMBER` in all its lines, also those of the slow
-lane. Credentials, cookies and bodies are in none; addresses are as ADDRESSES lets them be stored.
+lane. Credentials, cookies and bodies are in none, keys in targets neither; addresses are as
+ADDRESSES lets them be stored.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any
+from urllib.parse import quote
 
 from little_bell.errors import Refused
 from little_bell.ops.health import UNCOUNTED
@@ -42,6 +45,8 @@ WHY_NOT = {
 }
 
 
+KEY = re.compile(r"lb_[A-Za-z0-9_-]{16,}")  # of a tenant (ops.keys)
+USER_INFO = re.compile(r"^(https?://)[^/?]*@", re.IGNORECASE)  # name and password of a target
 BEFORE_KEYS = ("login", "sign_in", "sign_out")  # what their queries say is nobody's business
 
 
@@ -133,16 +138,16 @@ class TellingLane(FastLane):
     ) -> Outcome:
         self.count += 1
         router = self.control_router if control else self.router
-        methods, _, _ = router.find(request.target)
+        methods, segments, _ = router.find(request.target)
         route = (methods or {}).get(request.method)
         told = Told(f"{self.connection}.{self.count}", route.name if route else "none")
         self.under_way.append(told)
-        target = request.target.decode("latin-1")
+        target = self.without_keys(request.target.decode("latin-1"))
         self.say(
             "Request read",
             method=request.method.decode("latin-1"),
             target=target.partition("?")[0] if told.route in BEFORE_KEYS else target,
-            client="the control socket" if control else self.client(request, peer),
+            client="the control socket" if control else self.client(request, peer, segments),
             body_bytes=len(request.body),
         )
         if route is None:
@@ -167,12 +172,23 @@ class TellingLane(FastLane):
             request.headers[REQUEST] = told.number.encode("ascii")
         return outcome
 
-    def client(self, request: Request, peer: bytes) -> str:
-        """Its address as the server's ADDRESSES lets it be stored."""
-        address = client_address(peer, request.headers, self.config.trusted_proxies)
-        if self.config.addresses == UNKNOWN:
+    def client(self, request: Request, peer: bytes, segments: list[bytes]) -> str:
+        """Its address as the tenant's ADDRESSES, or else the server's, lets it be stored."""
+        tenant = self.tenants.by_name.get(segments[1]) if len(segments) > 1 else None
+        policies = self.tracker.policies
+        rules = policies.usual if tenant is None else policies.rules(tenant.policy)
+        if rules.addresses == UNKNOWN:
             return ""
-        return show(address if self.config.addresses == WHOLE else truncate(address))
+        address = client_address(peer, request.headers, self.config.trusted_proxies)
+        return show(address if rules.addresses == WHOLE else truncate(address))
+
+    def without_keys(self, target: str) -> str:
+        """A target without the keys that somebody put into it, where none is looked for."""
+        target = USER_INFO.sub(r"\1...@", KEY.sub("lb_...", target))
+        for secret in (self.config.admin_key, self.config.metrics_token):
+            if secret:
+                target = target.replace(secret, "...").replace(quote(secret, safe=""), "...")
+        return target
 
     def counts(self) -> dict[str, int]:
         """The counters that say why a hit is no event, by the names in WHY_NOT."""
