@@ -165,6 +165,57 @@ def test_its_end_leaves_nothing(tmp_path: Path, number: int) -> None:
         ours.get("/")
 
 
+def test_no_setting_of_another_server_is_in_the_way(tmp_path: Path) -> None:
+    ours = Demo(
+        tmp_path,
+        "--no-browser",
+        DATABASE_URL="postgres://me:secret@localhost/mine",
+        ADMIN_KEY_FILE="/nowhere",
+        LOG_LEVEL="loud",
+    )
+    assert ours.get("/shop/dashboard")[0] == 200
+    assert ours.end() == (0, "")
+
+
+def test_a_socket_of_another_server_is_not_taken(tmp_path: Path) -> None:
+    ours = Demo(tmp_path, "--no-browser", HOST=f"unix:{tmp_path / 'bell.sock'}")
+    code, said = ours.end()
+    assert (code, said) == (
+        3,
+        "little-bell: the demo has addresses for a browser: --host takes no unix socket\n",
+    )
+    assert not (tmp_path / "bell.sock").exists()
+
+
+def server_of(ours: Demo) -> int:
+    """The process of its server."""
+    [line] = [one for one in log_of(ours).splitlines() if "is listening" in one]
+    return int(json.loads(line)["fields"]["pid"])
+
+
+def log_of(ours: Demo) -> str:
+    return ours.database.with_name("server.log").read_text()
+
+
+def test_a_server_that_ends_has_last_words(tmp_path: Path) -> None:
+    ours = Demo(tmp_path, "--no-browser", "--no-live")
+    last = log_of(ours).splitlines()[-1]
+    os.kill(server_of(ours), signal.SIGKILL)
+    out, err = ours.process.communicate(timeout=30)
+    assert (ours.process.returncode, out) == (1, "")
+    assert err == f"little-bell: the server ended with exit code -9; its last words: {last}\n"
+    assert list(ours.temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_demo_that_is_killed_takes_its_server_along(tmp_path: Path) -> None:
+    ours = Demo(tmp_path, "--no-browser")
+    assert ours.get("/shop/dashboard")[0] == 200
+    ours.process.kill()
+    ours.process.communicate(timeout=10)
+    wait_until(lambda: '"Stopped"' in log_of(ours))
+
+
 def test_what_is_kept_can_be_served(tmp_path: Path) -> None:
     ours = Demo(tmp_path, "--no-browser", "--no-live", "--keep", "kept")
     assert "go on arriving" not in ours.said
@@ -251,6 +302,15 @@ def test_ctrl_c_while_it_fills(tmp_path: Path) -> None:
     assert ran.returncode == 130
     assert ran.stderr == "little-bell: interrupted: nothing is left\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_to_be_kept_goes_where_it_is_not_whole(tmp_path: Path) -> None:
+    ours = Demo(tmp_path, "--no-browser", "--keep", "kept", "--host", "192.0.2.1")
+    code, said = ours.end()
+    assert code == 3
+    assert said.startswith("little-bell: cannot listen on 192.0.2.1:0 (")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "kept").exists()
 
 
 # What it is made of

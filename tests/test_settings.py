@@ -150,6 +150,14 @@ def test_a_wrong_option_is_named_as_well(tmp_path: Path, name: str) -> None:
     assert name in ended.stderr
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URL", "BASE_URL"])
+def test_a_password_in_a_wrong_address_is_not_told(tmp_path: Path, name: str) -> None:
+    ended = run(tmp_path, "serve", **{name: "scheme://me:hidden@localhost/mine"})
+    assert ended.returncode == 3
+    assert f"{name}='scheme://...' is not " in ended.stderr
+    assert "hidden" not in ended.stderr
+
+
 def test_the_help_lists_each_setting(tmp_path: Path) -> None:
     shown = run(tmp_path, "help", "settings")
     assert (shown.returncode, shown.stderr) == (0, "")

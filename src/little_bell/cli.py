@@ -188,7 +188,9 @@ def run(rest: list[str]) -> int:
 def carry_out(command: Command, values: dict[str, str], argument: str, json: bool) -> int:
     """Run a command whose options are read; returns its exit code."""
     try:
-        outcome = command.run(Config(values), values, argument)
+        heeded = values if command.settings is None else command.settings
+        config = Config({name: values[name] for name in heeded if name in values})
+        outcome = command.run(config, values, argument)
     except StartError as error:
         what = "cannot start: " if command.name in ("serve", "relay") else ""
         let_through(command)

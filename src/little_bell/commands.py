@@ -35,6 +35,7 @@ class Command(NamedTuple):
     examples: tuple[str, ...] = ()
     json: bool = False  # it takes --json
     stands: str = ""  # what is so after Ctrl-C
+    settings: tuple[str, ...] | None = None  # those that it heeds; None: all
 
 
 COMMANDS = (
@@ -70,6 +71,7 @@ this machine alone (HOST), on PORT or, where that is taken, on a free port. A se
 runs beside it is left alone, and so is its database; other settings do not reach the demo.""",
         examples=("little-bell demo", "little-bell demo --no-browser --port 8080 --keep demo-data"),
         stands="nothing is left",
+        settings=("HOST", "PORT"),
     ),
     Command(
         "status",

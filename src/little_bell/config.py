@@ -244,6 +244,9 @@ class Config:
             try:
                 value = setting.parse(text)
             except ValueError as error:
+                scheme, separator, _ = text.partition("://")
+                if separator and "@" in text:  # a password, perhaps: that of another program's
+                    text = f"{scheme}://..."
                 shown = "..." if setting.name in SECRETS else repr(text)
                 raise StartError(f"{setting.name}={shown} is not {error}") from None
             setattr(self, setting.name.lower(), value)

@@ -26,8 +26,9 @@ class Waiting:
 class Live:
     """One step after another; each is one request."""
 
-    def __init__(self, port: int, month: Month, numbers: dict[str, int]) -> None:
+    def __init__(self, host: str, port: int, month: Month, numbers: dict[str, int]) -> None:
         """`numbers`: the last id of each tenant's emails."""
+        self.host = host
         self.port = port
         self.chance = random.Random(month.now)  # noqa: S311 - traffic, no secret
         self.waiting: list[Waiting] = []
@@ -100,7 +101,7 @@ class Live:
         headers = {"User-Agent": agent or person.browser, "X-Forwarded-For": source}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
         try:
             connection.request(method, path, body, headers)
             return connection.getresponse().read()

@@ -18,17 +18,34 @@ from little_bell.demo.fill import Filled, fill
 from little_bell.demo.live import Live
 from little_bell.demo.month import Month
 from little_bell.errors import LittleBellError, StartError
+from little_bell.values import UNIX
 
 HOST = "127.0.0.1"  # anybody may read and change its tenants: nobody else's machine
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - told apart, not listened on
 WAIT = 20.0  # seconds until the server listens
-FILE = "tracking.db"
+FILE, LOG = "tracking.db", "server.log"
+
+# A demo that is killed takes its server along, where the system can do that (Linux: prctl(2),
+# PR_SET_PDEATHSIG).
+SERVE = """
+import os, signal, sys
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    from little_bell.cli import main
+    sys.exit(main(["serve"]))
+"""
 
 Say = Callable[[str], None]
 Task = Callable[[str], Callable[[int, int], None]]
 
 
 class Options:
-    """What was asked for. `keep` is a folder, or nothing; `host` and `port` where given."""
+    """What was asked for. `keep` is a folder, or nothing; `host` and `port` where given.
+
+    Raises StartError.
+    """
 
     def __init__(self, keep: str, browser: bool, live: bool, host: str, port: str) -> None:
         self.keep = keep
@@ -36,6 +53,11 @@ class Options:
         self.live = live
         self.host = host or HOST
         self.port = port
+        if self.host.startswith(UNIX):
+            raise StartError("the demo has addresses for a browser: --host takes no unix socket")
+        self.near = HOST if self.host in EVERYWHERE else self.host  # where it is reached from here
+        v6 = f"[{self.near}]" if ":" in self.near else self.near
+        self.name = "localhost" if self.near in (HOST, "::1", "localhost") else v6
 
 
 def run(options: Options, environment: Mapping[str, str], say: Say, task: Task) -> int:
@@ -51,18 +73,19 @@ def run(options: Options, environment: Mapping[str, str], say: Say, task: Task) 
         try:
             tell(options, port, filled, say)
             if options.browser and can_show():
-                show(f"http://localhost:{port}/{SENDERS[0].tenant}/dashboard")
-            live = Live(port, month, last_ids(month)) if options.live else None
+                show(f"http://{options.name}:{port}/{SENDERS[0].tenant}/dashboard")
+            live = Live(options.near, port, month, last_ids(month)) if options.live else None
             del month
             code = watch(process, live)
         except KeyboardInterrupt:
             code = 0
         finally:
             stop(process)
+        why = last_words(place) if code else ""  # while the log is there
     if options.keep:
         say(f"it is kept: little-bell serve --database-url sqlite:{os.path.join(place, FILE)}")
     if code:
-        raise LittleBellError(f"the server ended with exit code {code}; see {place}/server.log")
+        raise LittleBellError(f"the server ended with exit code {code}; its last words: {why}")
     return 0
 
 
@@ -91,7 +114,11 @@ def folder(keep: str) -> Iterator[str]:
                 raise StartError(f"{keep} is not empty: name a new folder")
         except OSError as error:
             raise StartError(f"cannot make the folder {keep} ({error.strerror})") from None
-        yield keep
+        try:
+            yield keep
+        except BaseException:  # what is half there is nobody's, and would be in the way next time
+            shutil.rmtree(keep, ignore_errors=True)
+            raise
         return
     place = tempfile.mkdtemp(prefix="little-bell-demo-")
     try:
@@ -110,10 +137,10 @@ def start(
             "HOST": options.host,
             "PORT": port,
         }
-        log = os.path.join(place, "server.log")
+        log = os.path.join(place, LOG)
         with open(log, "wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "little_bell", "serve"],  # -P: see wire.handover
+                [sys.executable, "-P", "-c", SERVE, str(os.getpid())],  # -P: see wire.handover
                 env={**environment, **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -126,8 +153,14 @@ def start(
             raise
         if listening:
             return process, listening
-    with open(log, encoding="utf-8", errors="replace") as lines:
-        raise StartError(lines.read().strip() or "the server did not start")
+    raise StartError(last_words(place) or "the server did not start")
+
+
+def last_words(place: str) -> str:
+    """The last line of what the server said."""
+    with open(os.path.join(place, LOG), encoding="utf-8", errors="replace") as lines:
+        last = lines.read().strip().rpartition("\n")[2]
+    return last.removeprefix("little-bell: ").removeprefix("cannot start: ")
 
 
 def wait(process: "subprocess.Popen[bytes]", log: str) -> int:
@@ -181,7 +214,7 @@ def tell(options: Options, port: int, filled: Filled, say: Say) -> None:
     """Say where everything is."""
     say(f"{filled.emails:,} emails and {filled.events:,} events of three invented senders:\n")
     for sender in SENDERS:
-        address = f"http://localhost:{port}/{sender.tenant}/dashboard"
+        address = f"http://{options.name}:{port}/{sender.tenant}/dashboard"
         say(f"  {address:<40}  {sender.about}")
     moves = "Opens and clicks go on arriving, a few a minute. " if options.live else ""
     end = "it is kept" if options.keep else "all of it is gone then"
