@@ -58,58 +58,14 @@ class Audience(NamedTuple):
     guarded: float  # whose mail goes through a scanner that follows its links
 
 
-HOME_HOURS = (
-    4,
-    2,
-    1,
-    1,
-    2,
-    8,
-    30,
-    62,
-    70,
-    58,
-    50,
-    48,
-    60,
-    52,
-    44,
-    42,
-    48,
-    60,
-    72,
-    86,
-    100,
-    88,
-    52,
-    18,
-)
-WORK_HOURS = (
-    1,
-    1,
-    1,
-    1,
-    1,
-    3,
-    12,
-    38,
-    84,
-    100,
-    96,
-    84,
-    58,
-    70,
-    88,
-    82,
-    68,
-    44,
-    22,
-    14,
-    12,
-    10,
-    5,
-    2,
-)
+HOME_HOURS = (  # from midnight, twelve a line
+    4, 2, 1, 1, 2, 8, 30, 62, 70, 58, 50, 48,
+    60, 52, 44, 42, 48, 60, 72, 86, 100, 88, 52, 18,
+)  # fmt: skip
+WORK_HOURS = (  # from midnight, twelve a line
+    1, 1, 1, 1, 1, 3, 12, 38, 84, 100, 96, 84,
+    58, 70, 88, 82, 68, 44, 22, 14, 12, 10, 5, 2,
+)  # fmt: skip
 
 AT_HOME = (
     Reader(GMAIL, CHROME_PHONE, 26),
