@@ -14,7 +14,7 @@ from playwright.sync_api import ViewportSize, sync_playwright
 from bell import serving
 from browser import launch, visiting
 from little_bell.demo.fill import fill
-from little_bell.demo.month import Month
+from little_bell.demo.traffic import Traffic
 
 IMAGES = Path(__file__).parent.parent / "docs" / "img"
 MOST = 500_000  # bytes of an image
@@ -61,8 +61,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
         (folder / "data").mkdir()
-        month = Month(int(time.time() * 1000), WALL)
-        fill(str(folder / "data" / "tracking.db"), month, lambda _done, _of: None)
+        traffic = Traffic(int(time.time() * 1000), WALL)
+        fill(str(folder / "data" / "tracking.db"), traffic, lambda _done, _of: None)
         with serving(folder, BASE_URL="https://mail.example.com") as bell:
             browser = launch(playwright)
             places = {"burst": bell.rows(BURST)[0][0], "orders": bell.rows(ORDERS)[0][0]}

@@ -21,7 +21,7 @@ from bell import Bell, dump
 from little_bell.cli import read_options
 from little_bell.commands import COMMANDS, Command
 from little_bell.demo.fill import fill
-from little_bell.demo.month import Month
+from little_bell.demo.traffic import Traffic
 from little_bell.help import topic
 from little_bell.progress import clock, drawing
 
@@ -74,8 +74,8 @@ def bell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
     """A server with the demo's mail."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "data").mkdir()
-    month = Month(int(time.time() * 1000))
-    fill(str(folder / "data" / "tracking.db"), month, lambda _done, _of: None)
+    traffic = Traffic(int(time.time() * 1000))
+    fill(str(folder / "data" / "tracking.db"), traffic, lambda _done, _of: None)
     running = Bell(folder)
     try:
         running.start()

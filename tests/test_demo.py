@@ -20,8 +20,8 @@ import pytest
 
 from bell import Bell, dump, read_rows, wait_until
 from little_bell.demo.cast import SENDERS
-from little_bell.demo.month import DAY as A_DAY
-from little_bell.demo.month import DAYS, MINUTE, Month
+from little_bell.demo.traffic import DAY as A_DAY
+from little_bell.demo.traffic import DAYS, MINUTE, Traffic
 from little_bell.tracking.rules import CLASSES
 
 COMMAND = [sys.executable, "-P", "-m", "little_bell"]
@@ -95,8 +95,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 @pytest.fixture(scope="module")
-def month() -> Month:
-    return Month(NOW)
+def traffic() -> Traffic:
+    return Traffic(NOW)
 
 
 def test_each_sender_has_a_page_that_says_something(demo: Demo) -> None:
@@ -203,7 +203,7 @@ def test_a_server_that_ends_has_last_words(tmp_path: Path) -> None:
     os.kill(server_of(ours), signal.SIGKILL)
     out, err = ours.process.communicate(timeout=30)
     assert (ours.process.returncode, out) == (1, "")
-    assert err == f"little-bell: the server ended with exit code -9; its last words: {last}\n"
+    assert err == f"little-bell: the server ended with exit code -9: {last}\n"
     assert list(ours.temporary.iterdir()) == []
 
 
@@ -316,17 +316,17 @@ def test_what_was_to_be_kept_goes_where_it_is_not_whole(tmp_path: Path) -> None:
 # What it is made of
 
 
-def test_the_same_moment_has_the_same_month(month: Month) -> None:
-    again = Month(NOW)
-    assert again.mails == month.mails
-    assert again.sights == month.sights
-    assert Month(NOW, seed=8).sights != month.sights
+def test_the_same_moment_has_the_same_traffic(traffic: Traffic) -> None:
+    again = Traffic(NOW)
+    assert again.mails == traffic.mails
+    assert again.sights == traffic.sights
+    assert Traffic(NOW, seed=8).sights != traffic.sights
 
 
 @pytest.mark.parametrize("day", range(7))
 def test_it_ends_now_whatever_day_it_is(day: int) -> None:
     now = NOW + day * A_DAY
-    some = Month(now, offset=-5 * 60 * MINUTE)
+    some = Traffic(now, offset=-5 * 60 * MINUTE)
     for tenant in TENANTS:
         times = [mail.at for mail in some.mails if mail.email.tenant == tenant]
         assert max(times) < now
@@ -336,13 +336,13 @@ def test_it_ends_now_whatever_day_it_is(day: int) -> None:
     assert now - some.sights[-1].at < 2 * 60 * MINUTE
 
 
-def test_nobody_in_it_exists(month: Month) -> None:
+def test_nobody_in_it_exists(traffic: Traffic) -> None:
     networks = [ipaddress.ip_network(one) for one in RESERVED]
-    for packed in {sight.hit.address for sight in month.sights}:
+    for packed in {sight.hit.address for sight in traffic.sights}:
         assert packed is not None
         whole = packed.ljust(4 if len(packed) == 3 else 16, b"\0")
         assert any(ipaddress.ip_address(whole) in one for one in networks), packed
-    recipients = {mail.email.recipient or "" for mail in month.mails}
+    recipients = {mail.email.recipient or "" for mail in traffic.mails}
     assert all(re.fullmatch(r"(reader|user|desk)\d+@example\.(com|org|net)", r) for r in recipients)
-    hosts = {(sight.hit.url or "//x.example.com/").split("/")[2] for sight in month.sights}
+    hosts = {(sight.hit.url or "//x.example.com/").split("/")[2] for sight in traffic.sights}
     assert all(re.fullmatch(r"[a-z]+\.example\.(com|org|net)", host) for host in hosts)

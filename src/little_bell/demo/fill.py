@@ -1,10 +1,11 @@
-"""The demo's database: a month through the store's own transactions, as a server would write it."""
+"""The demo's database: its traffic, by the store's own transactions, as a server writes it."""
 
 import random
-from collections.abc import Callable
+from typing import NamedTuple
 
-from little_bell.demo.month import DAY, SEED, Mail, Month, Sight
+from little_bell.demo.traffic import DAY, SEED, Mail, Sight, Traffic
 from little_bell.errors import StoreError
+from little_bell.store.copy import Progress
 from little_bell.store.job import Job
 from little_bell.store.transaction import Transaction
 from little_bell.store.wishes import RecipientWish, Wishes
@@ -17,9 +18,9 @@ LEAVES = 4 * DAY  # before now a reader of the shop opts out
 class Fill(Job):
     """Emails and hits by the order of time, a piece a step."""
 
-    def __init__(self, month: Month) -> None:
+    def __init__(self, traffic: Traffic) -> None:
         self.things: list[Mail | Sight] = sorted(
-            [*month.mails, *month.sights], key=lambda one: (one.at, isinstance(one, Sight))
+            [*traffic.mails, *traffic.sights], key=lambda one: (one.at, isinstance(one, Sight))
         )
         self.ids: list[tuple[int, int]] = []  # of mails, by their order
         self.position = 0
@@ -48,24 +49,23 @@ class Fill(Job):
         """Nobody goes on: `fill` raises."""
 
 
-class Filled:
+class Filled(NamedTuple):
     """What was written."""
 
-    def __init__(self, emails: int, events: int) -> None:
-        self.emails = emails
-        self.events = events
+    emails: int
+    events: int
 
 
-def fill(path: str, month: Month, progress: Callable[[int, int], None]) -> Filled:
+def fill(path: str, traffic: Traffic, progress: Progress) -> Filled:
     """Write a new database at `path`. Raises StoreError, StartError."""
-    job = Fill(month)
-    leaver = next(mail.person.address for mail in month.mails if mail.email.tenant == "shop")
+    job = Fill(traffic)
+    leaver = next(mail.person.address for mail in traffic.mails if mail.email.tenant == "shop")
     left = False
     writer = Writer(path)
     try:
         while not job.over:
             at = job.next_at
-            if not left and at > month.now - LEAVES:
+            if not left and at > traffic.now - LEAVES:
                 salt = random.Random(SEED).randbytes(16)  # noqa: S311 - a salt of invented people
                 wish = RecipientWish("shop", leaver, True, salt)
                 writer.write(at, [], [], Wishes([wish]))
@@ -73,6 +73,6 @@ def fill(path: str, month: Month, progress: Callable[[int, int], None]) -> Fille
             writer.write(at, [], [], job)
             progress(job.position, len(job.things))
         events = sum(one.last_seq for one in writer.memory.tenants.by_id.values())
-        return Filled(len(month.mails), events)
+        return Filled(len(traffic.mails), events)
     finally:
         writer.close()

@@ -3,38 +3,38 @@
 import http.client
 import json
 import random
+from typing import NamedTuple
 from urllib.parse import quote
 
 from little_bell.demo.cast import SENDERS, Kind, Link, Sender
-from little_bell.demo.month import Month, Person
+from little_bell.demo.traffic import Person, Traffic
 
 FIRST = 1.0  # seconds until the first step
 LEAST, MEAN, LONGEST = 3.0, 9.0, 25.0  # until the next
-RECENT = 300  # mails of the month that may still be opened
+RECENT = 300  # mails that were sent before, and may still be opened
 
 
-class Waiting:
+class Waiting(NamedTuple):
     """An email that was sent, and who has it."""
 
-    def __init__(self, tenant: str, email: int, kind: Kind, person: Person) -> None:
-        self.tenant = tenant
-        self.email = email
-        self.kind = kind
-        self.person = person
+    tenant: str
+    email: int
+    kind: Kind
+    person: Person
 
 
 class Live:
     """One step after another; each is one request."""
 
-    def __init__(self, host: str, port: int, month: Month, numbers: dict[str, int]) -> None:
+    def __init__(self, host: str, port: int, traffic: Traffic, numbers: dict[str, int]) -> None:
         """`numbers`: the last id of each tenant's emails."""
         self.host = host
         self.port = port
-        self.chance = random.Random(month.now)  # noqa: S311 - traffic, no secret
+        self.chance = random.Random(traffic.now)  # noqa: S311 - traffic, no secret
         self.waiting: list[Waiting] = []
         self.steps = 0
         left = dict(numbers)
-        for mail in reversed(month.mails):
+        for mail in reversed(traffic.mails):
             tenant = mail.email.tenant
             if len(self.waiting) < RECENT:
                 self.waiting.append(Waiting(tenant, left[tenant], mail.kind, mail.person))

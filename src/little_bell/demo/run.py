@@ -16,7 +16,7 @@ from types import FrameType
 from little_bell.demo.cast import SENDERS
 from little_bell.demo.fill import Filled, fill
 from little_bell.demo.live import Live
-from little_bell.demo.month import Month
+from little_bell.demo.traffic import Traffic
 from little_bell.errors import LittleBellError, StartError
 from little_bell.values import UNIX
 
@@ -67,15 +67,15 @@ def run(options: Options, environment: Mapping[str, str], say: Say, task: Task) 
     """
     with ended_by_signals(), folder(options.keep) as place:
         now = int(time.time() * 1000)
-        month = Month(now, time.localtime(now // 1000).tm_gmtoff * 1000)
-        filled = fill(os.path.join(place, FILE), month, task("filling"))
+        traffic = Traffic(now, time.localtime(now // 1000).tm_gmtoff * 1000)
+        filled = fill(os.path.join(place, FILE), traffic, task("filling"))
         process, port = start(place, options, environment)
         try:
             tell(options, port, filled, say)
             if options.browser and can_show():
                 show(f"http://{options.name}:{port}/{SENDERS[0].tenant}/dashboard")
-            live = Live(options.near, port, month, last_ids(month)) if options.live else None
-            del month
+            live = Live(options.near, port, traffic, last_ids(traffic)) if options.live else None
+            del traffic
             code = watch(process, live)
         except KeyboardInterrupt:
             code = 0
@@ -85,7 +85,7 @@ def run(options: Options, environment: Mapping[str, str], say: Say, task: Task) 
     if options.keep:
         say(f"it is kept: little-bell serve --database-url sqlite:{os.path.join(place, FILE)}")
     if code:
-        raise LittleBellError(f"the server ended with exit code {code}; its last words: {why}")
+        raise LittleBellError(f"the server ended with exit code {code}: {why}")
     return 0
 
 
@@ -134,12 +134,11 @@ def start(
     for port in (options.port, "0"):
         settings = {
             "DATABASE_URL": f"sqlite:{os.path.abspath(os.path.join(place, FILE))}",
-            "HOST": options.host,
+            "HOST": options.host or HOST,
             "PORT": port,
         }
-        log = os.path.join(place, LOG)
-        with open(log, "wb") as out:
-            process = subprocess.Popen(
+        with open(os.path.join(place, LOG), "wb") as out:
+            process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-P", "-c", SERVE, str(os.getpid())],  # -P: see wire.handover
                 env={**environment, **settings},
                 stdin=subprocess.DEVNULL,
@@ -147,7 +146,7 @@ def start(
                 stderr=out,
             )
         try:
-            listening = wait(process, log)
+            listening = wait(process, place)
         except BaseException:
             stop(process)
             raise
@@ -163,11 +162,11 @@ def last_words(place: str) -> str:
     return last.removeprefix("little-bell: ").removeprefix("cannot start: ")
 
 
-def wait(process: "subprocess.Popen[bytes]", log: str) -> int:
+def wait(process: "subprocess.Popen[bytes]", place: str) -> int:
     """The port it listens on; 0 where it ended instead."""
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
-        with open(log, "rb") as lines:
+        with open(os.path.join(place, LOG), "rb") as lines:
             for line in lines:
                 if b'"Little Bell is listening"' in line and line.endswith(b"\n"):
                     return int(json.loads(line)["fields"]["port"])
@@ -202,10 +201,10 @@ def watch(process: "subprocess.Popen[bytes]", live: Live | None) -> int:
                 pass  # it is ending, or busy: the next one comes soon
 
 
-def last_ids(month: Month) -> dict[str, int]:
+def last_ids(traffic: Traffic) -> dict[str, int]:
     """How many emails each tenant has: ids are handed out from 1."""
     found: dict[str, int] = {}
-    for mail in month.mails:
+    for mail in traffic.mails:
         found[mail.email.tenant] = found.get(mail.email.tenant, 0) + 1
     return found
 

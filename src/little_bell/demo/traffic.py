@@ -68,7 +68,7 @@ class Sight(NamedTuple):
     hit: Hit
 
 
-class Month:
+class Traffic:
     """All that happened up to now. The same seed and the same moment give the same."""
 
     def __init__(self, now: int, offset: int = 0, seed: int = SEED) -> None:
