@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from examples import NEW_SERVER, RUNNABLE, Run, blocks, examples, read_json, running
+from little_bell.actions import FAILED
 from little_bell.cli import CANNOT_START, WRONG_USAGE
-from little_bell.commands import COMMANDS, FAILED
+from little_bell.commands import COMMANDS
 from little_bell.config import SETTINGS
 from little_bell.ops.health import Health
 from little_bell.ops.logs import Log

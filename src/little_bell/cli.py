@@ -6,8 +6,8 @@ import sys
 from collections.abc import Mapping
 
 from little_bell import __version__, progress
-from little_bell.actions import rewrite
-from little_bell.commands import COMMANDS, FAILED, Command, Outcome, say
+from little_bell.actions import FAILED, Outcome, rewrite, say
+from little_bell.commands import COMMANDS, Command
 from little_bell.config import SETTINGS, Config
 from little_bell.errors import LittleBellError, StartError
 

@@ -4,11 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from little_bell import actions
-from little_bell.actions import FAILED, Outcome, existing, say
+from little_bell.actions import Outcome
 from little_bell.config import Config
-from little_bell.progress import task
-
-__all__ = ["COMMANDS", "FAILED", "GROUPS", "Command", "Outcome", "existing", "say", "task"]
 
 # Headings of the help, in their order.
 GROUPS = (
@@ -18,7 +15,7 @@ GROUPS = (
     ("keys", "Keys"),
     ("mail", "Mail on its way"),
 )
-JSON = "--json   say it as one JSON object on stdout, errors too"
+OF_JSON = "--json   say it as one JSON object on stdout, errors too"
 
 
 class Command(NamedTuple):

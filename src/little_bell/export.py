@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from little_bell.api import exports
 from little_bell.errors import LittleBellError
@@ -10,6 +10,7 @@ from little_bell.ops.backup import put, sync_file
 from little_bell.ops.health import BACKED_UP
 from little_bell.ops.side_file import side_file
 from little_bell.store import emails, events, names
+from little_bell.store.copy import Progress
 from little_bell.store.reader import Reader
 from little_bell.values import NO_TENANT, is_tenant
 
@@ -17,8 +18,6 @@ WHATS = ("events", "emails")
 FORMATS = ("csv", "ndjson")
 BESIDE = ("", "-wal", "-shm", "-journal", ".lock", ".control", ".secret", BACKED_UP)
 SQLITE = b"SQLite format 3\0"
-
-Progress = Callable[[int, int], None]
 
 
 def export(

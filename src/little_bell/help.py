@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from little_bell.commands import COMMANDS, GROUPS, JSON, Command
+from little_bell.commands import COMMANDS, GROUPS, OF_JSON, Command
 from little_bell.config import SETTINGS
 
 OVERVIEW = """\
@@ -45,7 +45,7 @@ def usage(command: Command) -> str:
 
 def of_command(command: Command) -> str:
     """One command: usage, options, what it does beside a server, examples, exit codes."""
-    options = [*command.options, *([JSON] if command.json else [])]
+    options = [*command.options, *([OF_JSON] if command.json else [])]
     parts = [
         f"little-bell {command.name}: {command.help}\n",
         f"usage: little-bell {usage(command)} [--option VALUE ...]\n",

@@ -18,6 +18,7 @@ from little_bell.demo.fill import Filled, fill
 from little_bell.demo.live import Live
 from little_bell.demo.traffic import Traffic
 from little_bell.errors import LittleBellError, StartError
+from little_bell.store.copy import Progress
 from little_bell.values import UNIX
 
 HOST = "127.0.0.1"  # anybody may read and change its tenants: nobody else's machine
@@ -38,7 +39,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 Say = Callable[[str], None]
-Task = Callable[[str], Callable[[int, int], None]]
+Task = Callable[[str], Progress]
 
 
 class Options:

@@ -1,9 +1,9 @@
 """What of the rows that were read is in the database already, or does not go with it."""
 
 import hashlib
-from collections.abc import Callable
 from typing import NamedTuple
 
+from little_bell.store.copy import Progress
 from little_bell.store.history import THERE, PastEmail
 from little_bell.store.ledger import Ledger
 from little_bell.store.spool import Spool
@@ -17,8 +17,6 @@ OTHER = "events of emails that are other ones here"
 LOST = "events without their email"
 ANOTHER = "emails that are other ones here"
 BAD = (LOST, ANOTHER)  # these are problems, too, and counted as such
-
-Progress = Callable[[int, int], None]
 
 
 class Problems:
@@ -35,7 +33,7 @@ class Problems:
             self.shown.append(f"{where}: {what}{more}")
 
 
-class Comparison(NamedTuple):
+class Words(NamedTuple):
     """How rows are called in messages."""
 
     email: str  # before the number of an email's line
@@ -43,7 +41,7 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    spool: Spool, ledger: Ledger, problems: Problems, words: Comparison, progress: Progress
+    spool: Spool, ledger: Ledger, problems: Problems, words: Words, progress: Progress
 ) -> bytes:
     """Leave out what is there; what does not go with it is a problem: returns a hash of the latter,
     or nothing where there is none. Raises StoreError.

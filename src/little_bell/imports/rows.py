@@ -52,11 +52,11 @@ TIME = re.compile(
 NO_TIME = "{} is no time of RFC 3339, such as 2026-01-31T12:00:00Z"
 
 
+NAMELESS = "events that name no email (they were only counted)"
+
+
 class LeftOut(Exception):  # noqa: N818 - nothing is wrong
     """A row that cannot count for anything, and why."""
-
-
-NAMELESS = "events that name no email (they were only counted)"
 
 
 def named(members: Mapping[str, object], unused: set[str]) -> dict[str, object]:
@@ -85,16 +85,15 @@ def read_time(value: object, name: str, now: int) -> int:
     if found is None:
         raise Refused(400, NO_TIME.format(name) if value is not None else f"it has no {name}")
     year, month, day, hour, minute, second, fraction, sign, hours, minutes = found.groups()
+    leap = second == "60"
+    whole = 59 if leap else int(second)
     try:
-        leap = second == "60"
         moment = datetime(
-            int(year),
-            *(int(month), int(day), int(hour), int(minute), 59 if leap else int(second)),
-            tzinfo=UTC,
+            int(year), int(month), int(day), int(hour), int(minute), whole, tzinfo=UTC
         )
     except ValueError:
         raise Refused(400, NO_TIME.format(name)) from None
-    if int(year) <= FIRST_YEAR - 1:
+    if int(year) < FIRST_YEAR:
         raise Refused(400, f"{name} is before {FIRST_YEAR}")
     at = int(moment.timestamp()) * 1000
     at += 999 if leap else int((fraction or "0")[:3].ljust(3, "0"))

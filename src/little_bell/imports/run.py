@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from little_bell.config import Config
 from little_bell.errors import LittleBellError, StartError
-from little_bell.imports.compare import BAD, Comparison, Problems, compare
+from little_bell.imports.compare import BAD, Problems, Words, compare
 from little_bell.imports.sources import Source
 from little_bell.ops.check import Say
 from little_bell.ops.limits import limits
@@ -114,11 +114,7 @@ def import_history(
             done = ledger.done(spool.owner, name)
             if done < spool.total or problems.count:
                 progress = say("comparing")
-                words = (
-                    Comparison("email", "event")
-                    if source.is_database
-                    else Comparison(*2 * ["line"])
-                )
+                words = Words("email", "event") if source.is_database else Words("line", "line")
                 bad = compare(spool, ledger, problems, words, progress)
                 progress(1, 1)
                 if bad:  # without these it is another import: they may be good one day

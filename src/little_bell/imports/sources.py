@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import BinaryIO, NamedTuple
 
@@ -10,14 +10,13 @@ from little_bell.api.exports import EMAIL_COLUMNS, EVENT_COLUMNS, FORMULA
 from little_bell.errors import LittleBellError, Refused
 from little_bell.imports.rows import MOST_ID, LeftOut, named, read_id, read_row, read_tenant
 from little_bell.imports.texts import BOM, Csv, Record, read_ndjson
+from little_bell.store.copy import Progress
 from little_bell.store.history import Past
 from little_bell.store.namesake import MAGIC, Namesake
 
 EXPORTS = (list(EVENT_COLUMNS), list(EMAIL_COLUMNS))
 OTHERS = "rows of other tenants"
 LONGEST_SUBJECT = 998  # characters that are kept of one of the namesake's
-
-Progress = Callable[[int, int], None]
 
 
 class Row(NamedTuple):
