@@ -25,7 +25,8 @@ def moment(ms: int) -> str:
 
 
 class Namesake:
-    """Stays open: what is written stands in its write-ahead log, as beside a running server."""
+    """Until it is closed, what is written stands in its write-ahead log: as while its server
+    runs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,3 +51,6 @@ class Namesake:
             "VALUES (?, ?, ?, ?, ?)",
             (email, kind, moment(at), agent, address),
         )
+
+    def close(self) -> None:
+        self.connection.close()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -347,7 +348,8 @@ def test_restore_takes_only_whole_backups(bell: Bell) -> None:
     (bell.folder / "half.db").write_bytes(good[: len(good) // 2])
     (bell.folder / "bent.db").write_bytes(good[:20480] + b"\xff" * 4096 + good[24576:])
     (bell.folder / "letter.txt").write_text("dear")
-    sqlite3.connect(bell.folder / "other.db").execute("CREATE TABLE mine (x)")
+    with closing(sqlite3.connect(bell.folder / "other.db")) as foreign:
+        foreign.execute("CREATE TABLE mine (x)")
     for source in ("half.db", "bent.db", "letter.txt", "other.db", "nothing.db", "data"):
         ran = run(bell.folder, "restore", source)
         assert ran.returncode in (1, 3), source

@@ -6,10 +6,12 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,13 @@ def bell(tmp_path: Path) -> Iterator[Bell]:
         yield found
 
 
+@pytest.fixture
+def other(bell: Bell) -> Iterator[Namesake]:
+    """The namesake's database, old.db, which its server still has open."""
+    with closing(Namesake(bell.folder / "old.db")) as found:
+        yield found
+
+
 def long_ago(days: int = 30) -> int:
     """A time some days ago, at a full hour (ms UTC)."""
     return (int(time.time() * 1000) - days * DAY) // HOUR * HOUR
@@ -72,6 +81,7 @@ def history(path: Path, emails: int = 60, events: int = 600) -> dict[str, Truth]
         event = Event(n + 1, kind, at, agent, network, URL if kind == "click" else None)
         truths[whose[email]].hit(email, event)
     other.connection.execute("COMMIT")
+    other.close()
     return truths
 
 
@@ -189,9 +199,8 @@ def test_twice_counts_once(bell: Bell) -> None:
     assert dump(bell.database)["events"] == before["events"]
 
 
-def test_what_came_since_is_all_that_is_imported(bell: Bell) -> None:
+def test_what_came_since_is_all_that_is_imported(bell: Bell, other: Namesake) -> None:
     """The namesake goes on for a while, and is imported once more."""
-    other = Namesake(bell.folder / "old.db")
     at = long_ago()
     first = other.email("acme", at, None, None)
     for _ in range(3):  # in one millisecond: all of them are events
@@ -206,8 +215,7 @@ def test_what_came_since_is_all_that_is_imported(bell: Bell) -> None:
     all_is_well(bell.folder)
 
 
-def test_what_was_purged_does_not_come_back(bell: Bell) -> None:
-    other = Namesake(bell.folder / "old.db")
+def test_what_was_purged_does_not_come_back(bell: Bell, other: Namesake) -> None:
     at = long_ago()
     email = other.email("acme", at, None, None)
     other.event(email, "open", at + HOUR, BROWSER, "192.0.2.1")
@@ -255,8 +263,7 @@ def test_killed_in_the_middle_it_goes_on_and_counts_once(tmp_path: Path) -> None
         all_is_well(tmp_path)
 
 
-def test_after_a_tenant_was_deleted_it_may_be_imported_again(bell: Bell) -> None:
-    other = Namesake(bell.folder / "old.db")
+def test_after_a_tenant_was_deleted_it_may_be_imported_again(bell: Bell, other: Namesake) -> None:
     email = other.email("acme", long_ago(), None, None)
     other.event(email, "open", long_ago(20), BROWSER, "192.0.2.1")
     for _ in range(2):
@@ -294,8 +301,9 @@ def test_opens_count_while_history_is_imported(tmp_path: Path) -> None:
         all_is_well(tmp_path)
 
 
-def test_tenants_whose_names_cannot_be_and_events_without_email(bell: Bell) -> None:
-    other = Namesake(bell.folder / "old.db")
+def test_tenants_whose_names_cannot_be_and_events_without_email(
+    bell: Bell, other: Namesake
+) -> None:
     at = long_ago()
     for name in ("acme", "Acme & Sons"):
         other.event(other.email(name, at, None, None), "open", at + HOUR, None, "")
@@ -315,9 +323,8 @@ def test_tenants_whose_names_cannot_be_and_events_without_email(bell: Bell) -> N
 def test_what_is_no_such_database(bell: Bell, what: str) -> None:
     path = bell.folder / "x.db"
     if what == "other program":
-        import sqlite3
-
-        sqlite3.connect(path).executescript("CREATE TABLE emails (id, subject);")
+        with closing(sqlite3.connect(path)) as foreign:
+            foreign.execute("CREATE TABLE emails (id, subject)")
     elif what == "ours":
         path = bell.database
     elif what == "broken":
@@ -369,12 +376,11 @@ def test_what_cannot_be_read_twice_is_refused(tmp_path: Path, name: str) -> None
 # What may be stored
 
 
-def test_addresses_consent_and_opt_outs_hold_for_history(bell: Bell) -> None:
+def test_addresses_consent_and_opt_outs_hold_for_history(bell: Bell, other: Namesake) -> None:
     bell.create("beta")
     bell.ask("PATCH", "/beta/settings", {"consent": "none"})
     bell.create("acme")
     bell.ask("POST", "/acme/optouts", {"recipient": "left@example.com"})
-    other = Namesake(bell.folder / "old.db")
     at = long_ago()
     other.email("none", at, None, None)
     for name, recipient in (("acme", "left@example.com"), ("acme", "x@example.com"), ("beta", "")):
@@ -480,9 +486,8 @@ def test_the_smallest_files(bell: Bell) -> None:
     all_is_well(bell.folder)
 
 
-def test_what_exports_say_of_links_that_nobody_knows(bell: Bell) -> None:
+def test_what_exports_say_of_links_that_nobody_knows(bell: Bell, other: Namesake) -> None:
     """Those beyond a tenant's share, those erased, and those of the namesake."""
-    other = Namesake(bell.folder / "old.db")
     at = long_ago()
     other.event(other.email("acme", at, None, None), "click", at + HOUR, BROWSER, "")
     assert run(bell.folder, "import", "old.db").returncode == 0
@@ -592,11 +597,10 @@ def test_only_the_first_problems_are_told(tmp_path: Path) -> None:
     assert lines[-1].startswith("little-bell: nothing was imported: 50 rows are bad")
 
 
-def test_an_email_that_is_another_one_keeps_what_it_has(bell: Bell) -> None:
+def test_an_email_that_is_another_one_keeps_what_it_has(bell: Bell, other: Namesake) -> None:
     """The bell handed out that number itself: neither the email nor events of the file are its."""
     number = bell.create("acme", subject="Ours")
     at = long_ago()
-    other = Namesake(bell.folder / "old.db")
     assert other.email("acme", at, "Theirs", None) == number
     other.event(number, "open", at, BROWSER, "")
     refused = run(bell.folder, "import", "old.db")
@@ -766,8 +770,7 @@ def test_an_email_that_was_created_meanwhile_stops_it(tmp_path: Path) -> None:
     assert list(read_rows(Path(path), "SELECT subject FROM emails")) == [("Ours",)]
 
 
-def test_many_tenants_take_no_long_turn(bell: Bell) -> None:
-    other = Namesake(bell.folder / "old.db")
+def test_many_tenants_take_no_long_turn(bell: Bell, other: Namesake) -> None:
     other.connection.execute("BEGIN")
     at = long_ago()
     for n in range(700):
