@@ -4,19 +4,15 @@ Of these files only ports, names, paths and the upstream are replaced.
 """
 
 import os
-import random
 import re
-import shutil
 import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-
-import pytest
 
 from bell import BROWSER, Answer, Bell, Line
 
@@ -25,17 +21,6 @@ SITE = "localhost"
 CLIENTS = ("127.0.0.2", "127.0.0.3", "::1")
 # What proxies say of their own connection; the bell says none of the last two.
 THEIRS = {"date", "connection", "keep-alive", "server", "alt-svc"}
-
-
-def needs(program: str) -> pytest.MarkDecorator:
-    """A developer may not have it; where a submission is checked, the tests run or fail."""
-    return pytest.mark.skipif(
-        not find(program) and not os.environ.get("CI"), reason=f"there is no {program}"
-    )
-
-
-def find(program: str) -> str | None:
-    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 def blocks(document: str) -> dict[str, str]:
@@ -64,20 +49,6 @@ class Certificate:
              "subjectAltName=DNS:localhost", "-keyout", str(self.key), "-out", str(self.cert)],
             check=True, capture_output=True, timeout=60,
         )  # fmt: skip
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    found: list[int] = []
-    while len(found) < count:
-        # Below those that the kernel gives to clients, of which one may be another test's.
-        port = random.randrange(20_000, 32_000)
-        with suppress(OSError):
-            for address in ("127.0.0.1", "::1"):
-                family = socket.AF_INET6 if ":" in address else socket.AF_INET
-                socket.create_server((address, port), family=family).close()
-            found.append(port)
-    return found
 
 
 class TlsLine(Line):

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from programs import free_port
 
 DAEMONS = "/usr/lib/postfix/sbin"
 NOBODY = 65534
@@ -80,8 +81,7 @@ class Postfix:
             (folder / name).mkdir()
         shutil.chown(folder / "data", "postfix")
         os.chown(folder / "inbox", NOBODY, NOBODY)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         values = {"folder": folder, "daemons": DAEMONS, "nobody": NOBODY, "cert": cert, "key": key}
         (folder / "config" / "main.cf").write_text(MAIN.format(**values))
         (folder / "config" / "master.cf").write_text(MASTER.format(port=self.port))

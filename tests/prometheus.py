@@ -1,9 +1,6 @@
 """A real Prometheus beside the bell, with the configuration of deploy/prometheus."""
 
 import json
-import os
-import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -12,19 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import pytest
-
 from bell import wait_until
+from programs import free_port, needs
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 RULES = DEPLOY / "prometheus"
 TOKEN = "a-token-for-the-metrics"
 SCRAPE = 0.5  # seconds between two
 
-needs_prometheus = pytest.mark.skipif(
-    not (shutil.which("prometheus") and shutil.which("promtool")) and not os.environ.get("CI"),
-    reason="prometheus is not installed",
-)
+needs_prometheus = needs("prometheus", "promtool")
 
 
 def promtool(*arguments: str, given: bytes = b"", folder: Path | None = None) -> tuple[int, str]:
@@ -33,12 +26,6 @@ def promtool(*arguments: str, given: bytes = b"", folder: Path | None = None) ->
         ["promtool", *arguments], input=given, capture_output=True, timeout=120, cwd=folder
     )
     return ran.returncode, (ran.stdout + ran.stderr).decode("utf-8")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Sample(NamedTuple):

@@ -19,7 +19,8 @@ from access import command
 from bell import Bell, read_rows, wait_until
 from durable_check import check_agreement, events_in, seed
 from durable_load import CLICKED, Emails, Hit, Ledger, Load
-from fronts import ROOT, needs
+from fronts import ROOT
+from programs import needs
 
 SYSTEMD = ROOT / "deploy" / "systemd"
 UNIT = (SYSTEMD / "little-bell-backup.service").read_text()

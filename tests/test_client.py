@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
@@ -15,6 +14,7 @@ from bell import Bell, fresh_tenant, serving, wait_until
 from little_bell import BellError, Client, Unreachable
 from little_bell.client import Created, answers
 from little_bell.client.answers import Texts
+from programs import free_port
 from scripted import forward, header_of, scripted
 
 ROOT = Path(__file__).parent.parent
@@ -30,12 +30,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bell]:
 def client(shared: Bell) -> Iterator[Client]:
     with Client(f"http://localhost:{shared.port}", fresh_tenant()) as client:
         yield client
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 # Calls

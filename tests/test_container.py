@@ -13,15 +13,13 @@ from pathlib import Path
 import pytest
 
 from bell import Bell, wait_until
+from programs import needs
 from world import contained, first_process, in_a_world
 
 ROOT = Path(__file__).parent.parent
 ENTRYPOINT = ROOT / "deploy" / "docker-entrypoint"
 COMPOSE = [ROOT / "docker-compose.yml", ROOT / "deploy" / "docker-compose.production.yml"]
 BELL = 10001  # the user in the image
-needs_shellcheck = pytest.mark.skipif(
-    not shutil.which("shellcheck") and not os.environ.get("CI"), reason="needs shellcheck"
-)
 
 
 def lint(*command: object) -> None:
@@ -40,7 +38,7 @@ def test_compose_files_are_what_their_specification_says() -> None:
     lint(Path(sys.executable).parent / "check-jsonschema", *schema, *COMPOSE)
 
 
-@needs_shellcheck
+@needs("shellcheck")
 def test_shell_scripts_through_shellcheck() -> None:
     command = ROOT / "deploy" / "systemd" / "little-bell"
     lint("shellcheck", ENTRYPOINT, command, ROOT / "tests" / "install-system-packages")

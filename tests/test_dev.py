@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from threading import Thread
 import pytest
 
 from bell import Bell, wait_until
+from programs import free_port
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -31,13 +31,11 @@ class Workshop(Bell):
     def __init__(self, folder: Path) -> None:
         shutil.copy(ROOT / "Makefile", folder)
         shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
         # Its own process group, as in a terminal: whatever happens, all of it can be ended.
         super().__init__(
             folder,
             ["setsid", *MAKE, "dev"],
-            PORT=str(port),
+            PORT=str(free_port()),
             PYTHONPATH=str(folder / "src"),
         )
 
@@ -173,8 +171,6 @@ def test_a_known_vulnerability_fails_the_audit() -> None:
 
 
 def test_what_cannot_be_looked_up_fails_the_audit() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/"
-    code, said = audit(nobody)
+    code, said = audit(f"http://127.0.0.1:{free_port()}/")
     assert code != 0
     assert "The audit failed" in said

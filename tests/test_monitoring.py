@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,13 +12,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from bell import BROWSER, Bell, serving, wait_until
+from programs import free_port, needs
 from prometheus import (
     DEPLOY,
     RULES,
     TOKEN,
     Prometheus,
     Sample,
-    free_port,
     needs_prometheus,
     promtool,
 )
@@ -30,9 +29,6 @@ ALERTS = re.findall(r"- alert: (\w+)", (RULES / "alerts.yml").read_text())
 MACHINE = {"User-Agent": "curl/8.0"}
 
 pytestmark = needs_prometheus
-needs_jq = pytest.mark.skipif(
-    not shutil.which("jq") and not os.environ.get("CI"), reason="jq is not installed"
-)
 
 
 class Watched(NamedTuple):
@@ -345,7 +341,7 @@ def test_units() -> None:
 # MONITORING.md
 
 
-@needs_jq
+@needs("jq")
 def test_each_command_runs_and_says_something(bell: Bell) -> None:
     traffic(bell)
     assert bell.stop() == 0
@@ -395,19 +391,3 @@ def test_it_names_metrics_and_messages_that_there_are(watched: Watched) -> None:
     for message in messages:
         for one in message.split("`, `"):
             assert re.search(re.escape(one).replace(r"\ ", r"\s+"), usage), one
-
-
-def test_its_links_lead_somewhere() -> None:
-    anchors = set()
-    for heading in re.findall(r"^#+ (.*)$", MONITORING, re.MULTILINE):
-        anchors.add(re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-"))
-    for target in re.findall(r"\]\(([^)]+)\)", MONITORING):
-        file, _, anchor = target.partition("#")
-        if file:
-            there = Path(__file__).parent.parent / "docs" / file
-            assert there.exists(), target
-            if anchor:
-                found = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
-                assert anchor in [one.lower().replace(" ", "-") for one in found], target
-        else:
-            assert anchor in anchors, target

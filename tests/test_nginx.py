@@ -25,14 +25,12 @@ from fronts import (
     SITE,
     Front,
     blocks,
-    find,
-    free_ports,
     guarded,
     head,
-    needs,
     sent,
     stored,
 )
+from programs import find, free_ports, needs
 
 pytestmark = needs("nginx")
 
@@ -68,7 +66,7 @@ def nginx(folder: Path, text: str, bell: str = "", **settings: str) -> Iterator[
 
     `bell`: where it listens, if not on a port of 127.0.0.1.
     """
-    tls, plain = free_ports(2)
+    tls, plain = free_ports(2, "127.0.0.1", "::1")
     prefix = settings.pop("PREFIX", "")
     settings = {"ADDRESSES": "full", "MAX_BULK_BYTES": "8000000", **settings}
     with serving(folder, BASE_URL=f"https://{SITE}:{tls}{prefix}", **settings) as server:

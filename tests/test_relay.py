@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bell import wait_until
+from programs import free_port
 from relays import (
     FRIENDLY,
     TRACKED,
@@ -434,9 +435,7 @@ def test_answers_out_of_step_are_never_a_250(
 
 
 def test_without_an_upstream(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with relaying(tmp_path, f"smtp://127.0.0.1:{port}") as relay, Wire(relay.port) as wire:
+    with relaying(tmp_path, f"smtp://127.0.0.1:{free_port()}") as relay, Wire(relay.port) as wire:
         wire.log_in()
         code, [text] = wire.ask("MAIL FROM:<a@example.com>")
         assert (code, text[:5]) == (451, "4.4.1")

@@ -3,7 +3,6 @@
 import random
 import re
 import smtplib
-import socket
 import threading
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ import pytest
 
 from access import create_key
 from bell import Bell
+from programs import free_port
 from relays import Relay, ScriptedUpstream, Wire, relaying
 
 SESSIONS = 200
@@ -187,8 +187,7 @@ def untracked(data: bytes, number: int) -> bytes:
 
 def test_nothing_is_lost(tmp_path: Path, soak: bool) -> None:
     each = 40 if soak else 2
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     bell = Bell(tmp_path, None, PORT=str(port))
     bell.start()
     key = create_key(bell, "acme")

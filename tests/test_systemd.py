@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bell import Bell, linux, wait_until
+from programs import free_port, needs
 from world import contained, first_process, in_a_world
 
 ROOT = Path(__file__).parent.parent
@@ -20,12 +20,7 @@ SERVICE = UNITS / "little-bell.service"
 PROGRAM = "/opt/little-bell/bin/little-bell"
 EXPOSURE = 10  # tenths: 0 is nothing, 100 everything; systemd 252 finds 6
 
-CI = bool(os.environ.get("CI"))
-needs_systemd = pytest.mark.skipif(
-    not shutil.which("systemd-analyze") and not CI, reason="needs systemd's programs"
-)
-needs_strace = pytest.mark.skipif(not shutil.which("strace") and not CI, reason="needs strace")
-pytestmark = [linux, needs_systemd]
+pytestmark = [linux, needs("systemd-analyze", "systemd-socket-activate")]
 
 
 def analyze(*arguments: object) -> str:
@@ -68,12 +63,6 @@ def test_an_archive_as_the_program_can_unpack_itself() -> None:
 def test_little_is_exposed(units: Path) -> None:
     service = units / "little-bell.service"
     analyze("security", "--offline=true", f"--threshold={EXPOSURE}", service)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def apart() -> list[str]:
@@ -171,7 +160,7 @@ def allowed() -> set[str]:
     return found
 
 
-@needs_strace
+@needs("strace")
 def test_what_the_bell_asks_of_the_kernel_is_allowed(activated: Bell, tmp_path: Path) -> None:
     """SystemCallFilter=, RestrictAddressFamilies= and MemoryDenyWriteExecute=, by what it does."""
     trace = tmp_path / "trace"

@@ -1,0 +1,42 @@
+"""Programs that tests run beside the bell, and ports for them."""
+
+import os
+import random
+import shutil
+import socket
+from contextlib import suppress
+
+import pytest
+
+
+def find(program: str) -> str | None:
+    """Where a program is; those of the system's own folder count, too."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    """A developer may not have them; where a submission is checked, the tests run or fail."""
+    missing = [program for program in programs if not find(program)]
+    return pytest.mark.skipif(
+        bool(missing) and not os.environ.get("CI"), reason=f"there is no {', '.join(missing)}"
+    )
+
+
+def free_ports(count: int, *addresses: str) -> list[int]:
+    """Ports on which nobody listens now, at any of these addresses of loopback's."""
+    found: list[int] = []
+    while len(found) < count:
+        # Below those that the kernel gives to clients, of which one may be another test's.
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError):
+            for address in addresses:
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                socket.create_server((address, port), family=family).close()
+            found.append(port)
+    return found
+
+
+def free_port() -> int:
+    """One, for a server that is to come back where it was."""
+    [port] = free_ports(1, "127.0.0.1")
+    return port
