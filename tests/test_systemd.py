@@ -238,3 +238,38 @@ def test_commands_of_root_leave_nothing_that_the_service_cannot_use(tmp_path: Pa
                 assert "METRICS_TOKEN" not in said.stderr
     folder = tmp_path / "lib" / "private" / "little-bell"
     assert {path.stat().st_uid for path in folder.iterdir()} == {61234}
+
+
+ROTATION = """
+export DATABASE_URL=sqlite:/var/lib/little-bell/tracking.db
+setpriv --reuid=61234 --regid=61234 --clear-groups /opt/little-bell/bin/little-bell serve > log &
+unset DATABASE_URL
+until grep -q listening log; do sleep 0.05; done
+command=/opt/app/little-bell
+$command secret rotate >&2
+$command secret drop >&2
+kill $!
+wait
+grep -c 'keys stay as they were' log >&2 || echo done
+"""
+
+
+@in_a_world
+def test_root_changes_the_keys_of_a_service_that_runs(tmp_path: Path) -> None:
+    """Which reads them before the command is over, as a user who may not read root's files."""
+    shutil.copy(UNITS / "little-bell", tmp_path)
+    (tmp_path / "lib").mkdir()
+    for bell in contained(tmp_path, SERVICE_WORLD + ROTATION):
+        said = subprocess.run(
+            bell.program,
+            env={**os.environ, **bell.settings},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert said.stdout == "done\n", said.stderr
+        assert "a new key signs" in said.stderr
+    keys = tmp_path / "lib" / "private" / "little-bell" / "tracking.db.secret"
+    assert (keys.stat().st_uid, keys.stat().st_mode & 0o777) == (61234, 0o600)
+    assert len(keys.read_text().split()) == 1

@@ -94,13 +94,20 @@ def new_key() -> str:
 
 
 def write(path: str, keys: Sequence[str]) -> None:
-    """Put keys into the file, one a line, mode 0600, whole or not at all. Raises OSError."""
+    """Put keys into the file, one a line, mode 0600, whole or not at all. Raises OSError.
+
+    Written by root it stays its owner's: a running server of another user has to read it at once.
+    """
     made = f"{path}.{os.getpid()}.new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(made)  # of one that was killed, or a link to what is not ours
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
+        if os.geteuid() == 0:
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                owner = os.lstat(path)
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
         os.write(descriptor, "".join(f"{key}\n" for key in keys).encode("utf-8"))
         os.fsync(descriptor)
     finally:
