@@ -212,6 +212,17 @@ def test_first_starts_at_the_same_time_leave_one_folder(unpacked: Path) -> None:
     assert unpacked.stat().st_mode & 0o777 == 0o700
 
 
+def test_what_a_killed_start_left_goes_with_the_next(built: Built, cache: Path) -> None:
+    """A service that is killed at each start must not fill the disk."""
+    left = cache / "unpacking-x" / "site" / "little_bell"
+    left.mkdir(parents=True)
+    (left / "cli.py").touch()
+    cache.chmod(0o700)
+    assert done(*BARE, built[2], "version", LITTLE_BELL_CACHE=str(cache)) == VERSION
+    [unpacked] = cache.iterdir()
+    assert unpacked.name.startswith("cpython-")
+
+
 def test_the_archive_runs_on_a_bare_interpreter(
     built: Built, tmp_path: Path, unpacked: Path
 ) -> None:

@@ -69,7 +69,11 @@ def check_owner(folder: str) -> None:
 
 
 def unpack(archive: str, cache: str, target: str) -> None:
-    """Unpack beside the target and rename: whoever comes meanwhile sees all of it or nothing."""
+    """Unpack beside the target and rename: whoever comes meanwhile sees all of it or nothing.
+
+    One start at a time, where the file system has locks; what one left that was killed goes then.
+    """
+    import fcntl
     import shutil
     import tempfile
     import zipfile
@@ -78,6 +82,17 @@ def unpack(archive: str, cache: str, target: str) -> None:
     if not os.path.isdir(cache):
         os.makedirs(cache, 0o700, exist_ok=True)
         check_owner(cache)
+    lock = os.open(cache, os.O_RDONLY)  # let go of when this process ends, or starts anew
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError:
+        pass
+    else:
+        for name in os.listdir(cache):
+            if name.startswith("unpacking-"):
+                shutil.rmtree(os.path.join(cache, name), ignore_errors=True)
+        if os.path.isdir(target):
+            return
     mask = os.umask(0o022)
     part = tempfile.mkdtemp(prefix="unpacking-", dir=cache)
     try:
