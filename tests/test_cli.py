@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -349,7 +350,12 @@ class Terminal:
     """A command whose stdin and stderr are a terminal; stdout is a file."""
 
     def __init__(
-        self, folder: Path, *arguments: str, slow: float = 0.0, term: str = "xterm"
+        self,
+        folder: Path,
+        *arguments: str,
+        slow: float = 0.0,
+        term: str = "xterm",
+        columns: int = 80,
     ) -> None:
         """`slow`: seconds that each sign of progress takes, so that there is something to see; it
         begins with a BEL."""
@@ -370,6 +376,7 @@ class Terminal:
         self.pid, self.end = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
+            termios.tcsetwinsize(2, (24, columns))
             os.dup2(os.open(self.out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
             os.execve(sys.executable, [sys.executable, "-c", code, *arguments], environment)
         self.seen = b""
@@ -420,6 +427,15 @@ def test_a_bar_shows_how_far_it_is_and_goes(bell: Bell) -> None:
     assert max(map(len, re.split(rb"[\r\n]|\x1b\[K", shown))) < 80
     assert "".join(screen(shown)) == ""  # nothing of it remains
     assert terminal.out.read_text().startswith("e.csv: ")
+
+
+def test_a_bar_of_a_narrow_terminal_stays_on_its_line(bell: Bell) -> None:
+    terminal = Terminal(bell.folder, "export", "shop", "--output", "e.csv", slow=0.2, columns=12)
+    shown = terminal.read()
+    assert terminal.wait() == 0
+    lines = re.split(rb"[\r\n\a]|\x1b\[K", shown)
+    assert b"exporting e" in lines
+    assert max(map(len, lines)) == 11
 
 
 @pytest.mark.parametrize("term", ["dumb", ""])

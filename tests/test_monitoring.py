@@ -206,6 +206,20 @@ def test_alerts_ask_for_metrics_that_are_there(watched: Watched) -> None:
         assert rule["state"] != "firing", rule
 
 
+def test_a_daily_backup_is_not_called_old() -> None:
+    """The longest day of the timer, where clocks go back, and an hour for the backup itself."""
+    timer = (DEPLOY / "systemd" / "little-bell-backup.timer").read_text()
+    assert "OnCalendar=daily\n" in timer
+    fixed = "FixedRandomDelay=true\n" in timer
+    [delay] = re.findall(r"^RandomizedDelaySec=(\d)h$", timer, re.MULTILINE)
+    [hours] = re.findall(
+        r"backup_timestamp_seconds > (\d+) \* 3600$",
+        (RULES / "alerts.yml").read_text(),
+        re.MULTILINE,
+    )
+    assert 24 + 1 + (0 if fixed else int(delay)) < int(hours)
+
+
 def test_each_alert_says_what_to_do(watched: Watched) -> None:
     headings = re.findall(r"^### (\w+)$", MONITORING, re.MULTILINE)
     assert headings == ALERTS

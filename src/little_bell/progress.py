@@ -70,7 +70,7 @@ def width() -> int:
     """Columns of the terminal; its last one stays free, or some would begin a new line."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: nobody knows
-        return max(20, columns - 1)
+        return max(1, columns - 1)
     except OSError:
         return 79
 
