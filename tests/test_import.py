@@ -729,6 +729,25 @@ def test_another_import_has_to_wait(bell: Bell) -> None:
         holder.kill()
 
 
+@pytest.mark.parametrize("blocks", [8, 100])
+def test_rows_that_nothing_can_hold(bell: Bell, blocks: int) -> None:
+    """No file may become larger: where the rows' own one is made, and where it is filled."""
+    rows = [f"{n},{moment(long_ago())},{'x' * 90}" for n in range(1, 1001)]
+    write(bell.folder, "emails.csv", "email_id,created_at,subject", *rows)
+    ran = subprocess.run(
+        ["sh", "-c", f'ulimit -f {blocks}; exec "$0" "$@"', *COMMAND, "import", "emails.csv",
+         "--tenant", "acme"],
+        cwd=bell.folder,
+        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
+    assert ran.stderr.startswith("little-bell: the rows cannot be kept beside the database: ")
+    assert count(bell.database, "emails") == 0
+
+
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     code = (
         "import resource, sys; from little_bell.cli import main; assert main(sys.argv[1:]) == 0;"

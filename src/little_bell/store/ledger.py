@@ -35,40 +35,44 @@ class Ledger:
         self.cursor = self.connection.cursor()
         self.numbers: dict[str, int | None] = {}
 
-    def _row(self, found: Any) -> Any:
-        """The one row of a statement; to its end, since one that is not at its end holds an old
-        state of the database."""
-        rows = list(found)
+    def _rows(self, name: str, *values: object) -> list[Any]:
+        """All rows: a statement that is not at its end holds an old state of the database."""
+        try:
+            return list(self.cursor.execute(SQL[name], values))
+        except apsw.Error as error:
+            raise store_error(error) from error
+
+    def _row(self, name: str, *values: object) -> Any:
+        """The one row of a statement, or None."""
+        rows = self._rows(name, *values)
         return rows[0] if rows else None
 
     def tenant(self, name: str) -> int | None:
         """The number of a tenant; None where it is not there yet."""
         if name not in self.numbers:
-            row = self._row(self.cursor.execute(SQL["unscoped_tenant_number"], (name,)))
+            row = self._row("unscoped_tenant_number", name)
             self.numbers[name] = None if row is None else int(row[0])
         return self.numbers[name]
 
     def email(self, tenant: str, email: int) -> PastEmail | None:
         """An email that is there."""
-        key = (self.tenant(tenant), email)
-        row = self._row(self.cursor.execute(SQL["known_email"], key))
+        row = self._row("known_email", self.tenant(tenant), email)
         return None if row is None else PastEmail(tenant, email, *row)
 
     def events(self, tenant: str, email: int, kind: int) -> Known | None:
         """What is known of the opens or clicks of an email; None where it is not there."""
         number = self.tenant(tenant)
-        row = self._row(self.cursor.execute(SQL["heads"], (number, email)))
+        row = self._row("heads", number, email)
         if row is None:
             return None
         head, purged = (row[0], row[2]) if kind == OPEN else (row[1], row[3])
         if head is None:
             return Known(purged, [])
-        rows: Any = self.cursor.execute(SQL["moments"], (number, head, email, kind))
-        return Known(purged, [(at, count) for at, count in rows])
+        return Known(purged, self._rows("moments", number, head, email, kind))
 
     def done(self, owner: str, name: bytes) -> int:
         """How far an import came, which stands with a tenant."""
-        row = self._row(self.cursor.execute(SQL["done"], (self.tenant(owner), name)))
+        row = self._row("done", self.tenant(owner), name)
         return 0 if row is None else int(row[0])
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import apsw
@@ -17,9 +18,20 @@ SQL = load("spool.sql")
 CACHE = -16_384  # KiB
 
 
-class Spool:
-    """Emails come first, then events in the order of time. Raises StoreError."""
+@contextmanager
+def failing() -> Iterator[None]:
+    """What the driver raises becomes a LittleBellError."""
+    try:
+        yield
+    except apsw.Error as error:
+        why = store_error(error)
+        raise LittleBellError(f"the rows cannot be kept beside the database: {why}") from error
 
+
+class Spool:
+    """Emails come first, then events in the order of time. Raises LittleBellError."""
+
+    @failing()
     def __init__(self, path: str) -> None:
         """`path`: an empty file; it is gone with this process, whatever ends it."""
         self.connection = apsw.Connection(path)
@@ -44,18 +56,16 @@ class Spool:
             self.cursor.execute(SQL["unscoped_name"], (number, name))
         return number
 
+    @failing()
     def add(self, line: int, row: Past) -> str | None:
         """Take a row of the file's line (or row); returns what is wrong with it beside others."""
         self.hash.update(repr(tuple(row)).encode("utf-8"))
         number = self.tenant(row.tenant)
-        try:
-            if isinstance(row, PastEmail):
-                return self._add_email(line, number, row)
-            values = (number, row.email, row.at, line, *row[2:3], *row[4:])
-            self.cursor.execute(SQL["add_hit"], values)
-            self.events += 1
-        except apsw.Error as error:
-            raise _problem(error) from error
+        if isinstance(row, PastEmail):
+            return self._add_email(line, number, row)
+        values = (number, row.email, row.at, line, *row[2:3], *row[4:])
+        self.cursor.execute(SQL["add_hit"], values)
+        self.events += 1
         return None
 
     def _add_email(self, line: int, number: int, row: PastEmail) -> str | None:
@@ -70,13 +80,11 @@ class Spool:
         self.tops[row.tenant] = max(self.tops.get(row.tenant, 0), row.email)
         return None
 
+    @failing()
     def whole(self) -> bytes:
         """All rows are there: what the import is called."""
-        try:
-            self.cursor.execute(SQL["unscoped_index"])
-            self.cursor.execute(SQL["unscoped_commit"])
-        except apsw.Error as error:
-            raise _problem(error) from error
+        self.cursor.execute(SQL["unscoped_index"])
+        self.cursor.execute(SQL["unscoped_commit"])
         return self.hash.digest()[:16]
 
     @property
@@ -100,16 +108,15 @@ class Spool:
             yield number, PastEvent(*values), left_out
 
     def _rows(self, what: str, skipped: int) -> Iterator[Any]:
-        cursor = self.connection.cursor()
-        if what == "mails":
-            return iter(cursor.execute(SQL["unscoped_mails"], (skipped,)))
-        return iter(cursor.execute(SQL["unscoped_hits"], (skipped,)))
+        with failing():
+            yield from self.connection.cursor().execute(SQL[f"unscoped_{what}"], (skipped,))
 
     def mails(self) -> Iterator[tuple[int, PastEmail]]:
         """Emails and the lines where they stand."""
         for *values, _, line in self._rows("mails", 0):
             yield line, PastEmail(*values)
 
+    @failing()
     def has_email(self, tenant: str, email: int) -> bool:
         """Whether an email is among the rows."""
         key = (self.tenants[tenant], email)
@@ -117,13 +124,15 @@ class Spool:
 
     def emails_hit(self) -> Iterator[tuple[str, int, int, int, int]]:
         """Emails of which there are events of a kind: tenant, email, kind, first line, events."""
-        cursor = self.connection.cursor()
-        for name, _, *rest in cursor.execute(SQL["unscoped_emails_hit"]):
-            yield (name, *rest)
+        with failing():
+            for name, _, *rest in self.connection.cursor().execute(SQL["unscoped_emails_hit"]):
+                yield (name, *rest)
 
+    @failing()
     def leave_email(self, tenant: str, email: int, why: str) -> None:
         self.cursor.execute(SQL["leave_mail"], (self.tenants[tenant], email, why))
 
+    @failing()
     def leave_events(
         self, tenant: str, email: int, kind: int, at: int, most: int, why: str
     ) -> None:
@@ -131,6 +140,7 @@ class Spool:
         key = (self.tenants[tenant], email, kind)
         self.cursor.execute(SQL["leave_hits"], (*key, at, most, why))
 
+    @failing()
     def leave_older(self, tenant: str, email: int, kind: int, at: int, why: str) -> None:
         """Those up to a time are not written."""
         key = (self.tenants[tenant], email, kind)
@@ -138,7 +148,3 @@ class Spool:
 
     def close(self) -> None:
         self.connection.close()
-
-
-def _problem(error: apsw.Error) -> LittleBellError:
-    return LittleBellError(f"the rows cannot be kept beside the database: {store_error(error)}")
