@@ -14,9 +14,10 @@ from little_bell.config import Config
 from little_bell.errors import LittleBellError, StartError
 from little_bell.imports.compare import BAD, Problems, Words, compare
 from little_bell.imports.sources import Source
+from little_bell.ops.beside import Call, detail, is_running, own_writer
 from little_bell.ops.check import Say
 from little_bell.ops.limits import limits
-from little_bell.ops.purge import Call, detail, finish
+from little_bell.ops.purge import finish
 from little_bell.ops.side_file import side_file
 from little_bell.store.batch import Sweep
 from little_bell.store.history import Books, Import, Past, Piece
@@ -226,25 +227,16 @@ def write(queue: Queue, total: int, send: Send, say: Say) -> Counts:
 @contextmanager
 def sender(config: Config, database: str, call: Call) -> Iterator[Send]:
     """A function that has a piece written. Raises LittleBellError, StartError, StoreError."""
-    try:
-        call(database, "GET", "/status", None)
-    except LittleBellError:
-        lock = Lock(database)
-        try:
-            writer = Writer(database, limits(config))
-            try:
-                finish(writer)
-                while writer.memory.pending is not None:
-                    writer.write(int(time() * 1000), [], [], Sweep(writer.memory.pending))
-                door, books = Door(config, Policies(config)), Books()
-                yield lambda piece: written(writer, piece, door, books)
-                writer.checkpoint("truncate")
-            finally:
-                writer.close()
-        finally:
-            lock.release()
-    else:
+    if is_running(database, call):
         yield lambda piece: ask(database, call, piece)
+    else:
+        with own_writer(database, limits(config)) as writer:
+            finish(writer)
+            while writer.memory.pending is not None:
+                writer.write(int(time() * 1000), [], [], Sweep(writer.memory.pending))
+            door, books = Door(config, Policies(config)), Books()
+            yield lambda piece: written(writer, piece, door, books)
+            writer.checkpoint("truncate")
 
 
 def written(writer: Writer, piece: Piece, door: Door, books: Books) -> Answer:

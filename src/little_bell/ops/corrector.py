@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator
 from time import sleep, time
 
 from little_bell.errors import LittleBellError
+from little_bell.ops.beside import Call, is_running, own_writer
 from little_bell.store.corrections import Corrections
-from little_bell.store.lock import Lock
 from little_bell.store.recount import Correction
 from little_bell.store.writer import Writer
 
 TRIES = 50  # of one piece, while the server is busy
 PAUSE = 0.1  # seconds between them
-
-Call = Callable[[str, str, str, bytes | None], tuple[int, bytes]]  # see `wire.control.call`
 
 
 @contextlib.contextmanager
@@ -23,20 +21,11 @@ def corrector(path: str, call: Call) -> Iterator[Callable[[list[Correction]], in
 
     Raises StartError, StoreError, LittleBellError.
     """
-    try:
-        call(path, "GET", "/status", None)
-    except LittleBellError:
-        lock = Lock(path)
-        try:
-            writer = Writer(path)
-            try:
-                yield lambda corrections: write(writer, corrections)
-            finally:
-                writer.close()
-        finally:
-            lock.release()
-    else:
+    if is_running(path, call):
         yield lambda corrections: ask(path, call, corrections)
+    else:
+        with own_writer(path) as writer:
+            yield lambda corrections: write(writer, corrections)
 
 
 def write(writer: Writer, corrections: list[Correction]) -> int:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from little_bell import __version__
 from little_bell.config import Config
 from little_bell.errors import LittleBellError
-from little_bell.ops.corrector import Call
+from little_bell.ops.beside import Call
 from little_bell.ops.secret import secret_path
 from little_bell.store import names
 from little_bell.store.reader import Reader

@@ -3,16 +3,14 @@
 import json
 import os
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
 from time import gmtime, sleep, strftime, time
 
 from little_bell.errors import LittleBellError
+from little_bell.ops.beside import Call, is_running, own_writer
 from little_bell.ops.key_order import MAX_NAME, is_name, parse_order, told
 from little_bell.store import names
 from little_bell.store.keys import ROLES
-from little_bell.store.lock import Lock
 from little_bell.store.reader import Reader
-from little_bell.store.writer import Writer
 from little_bell.tracking.signing import digest
 from little_bell.values import NO_TENANT, is_tenant
 
@@ -20,8 +18,6 @@ PREFIX = "lb_"  # of every key, by which one is known where it should not be
 SIZE = 32  # random bytes
 TRIES = 50  # while the server is busy
 PAUSE = 0.1  # seconds between them
-
-Call = Callable[[str, str, str, bytes | None], tuple[int, bytes]]  # see `wire.control.call`
 
 
 def new_key() -> str:
@@ -100,9 +96,7 @@ def send(path: str, call: Call, order: dict[str, object]) -> int:
 
     Raises StartError, StoreError, LittleBellError."""
     body = json.dumps(order).encode("utf-8")
-    try:
-        call(path, "GET", "/status", None)
-    except LittleBellError:
+    if not is_running(path, call):
         return write(path, body)
     for _ in range(TRIES):
         status, answer = call(path, "POST", "/keys", body)
@@ -116,13 +110,6 @@ def send(path: str, call: Call, order: dict[str, object]) -> int:
 
 def write(path: str, body: bytes) -> int:
     change = parse_order(body)
-    lock = Lock(path)
-    try:
-        writer = Writer(path)
-        try:
-            writer.write(int(time() * 1000), [], [], change)
-        finally:
-            writer.close()
-    finally:
-        lock.release()
+    with own_writer(path) as writer:
+        writer.write(int(time() * 1000), [], [], change)
     return told(change)["key"]

@@ -2,22 +2,19 @@
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from time import sleep, time
 
 from little_bell.errors import LittleBellError
+from little_bell.ops.beside import Call, detail, is_running, own_writer
 from little_bell.ops.check import Say, quiet
 from little_bell.store.edits import Finish
-from little_bell.store.lock import Lock
 from little_bell.store.purge import DAY, Purge
 from little_bell.store.writer import Writer
 
 PAUSE = 0.1  # seconds between two looks how far it is
 YOUNG = "events of the last day stay: take an older time"
 NO_TENANT = "there is no such tenant"
-
-Call = Callable[[str, str, str, bytes | None], tuple[int, bytes]]  # see `wire.control.call`
 
 
 def read_cut(days: str, before: str) -> int:
@@ -46,11 +43,9 @@ def read_cut(days: str, before: str) -> int:
 def purge(path: str, cut: int, tenant: str | None, call: Call, say: Say = quiet) -> int:
     """Take events from before `cut` (ms UTC) out of the log, of one tenant or of all; returns how
     many went. Raises LittleBellError, StoreError, StartError."""
-    try:
-        call(path, "GET", "/status", None)
-    except LittleBellError:
-        return purge_file(path, cut, tenant, say)
-    return ask(path, cut, tenant, call, say)
+    if is_running(path, call):
+        return ask(path, cut, tenant, call, say)
+    return purge_file(path, cut, tenant, say)
 
 
 def ask(path: str, cut: int, tenant: str | None, call: Call, say: Say) -> int:
@@ -73,41 +68,26 @@ def ask(path: str, cut: int, tenant: str | None, call: Call, say: Say) -> int:
     return int(told["events"])
 
 
-def detail(answer: bytes) -> str:
-    """Why a request was refused."""
-    try:
-        return str(json.loads(answer)["detail"])
-    except (ValueError, KeyError, TypeError):
-        return answer.decode("utf-8", "replace").strip()
-
-
 def purge_file(path: str, cut: int, tenant: str | None, say: Say) -> int:
     """Do it where no server runs."""
-    lock = Lock(path)
-    try:
-        writer = Writer(path)
-        try:
-            tenants = writer.memory.tenants.by_id.values()
-            chosen = [one for one in tenants if tenant is None or one.name == tenant]
-            if tenant is not None and not chosen:
-                raise LittleBellError(NO_TENANT)
-            finish(writer)
-            total = sum(one.last_seq for one in chosen)
-            progress = say("purging")
-            events = seen = 0
-            for one in chosen:
-                job = Purge(one.id, cut)
-                while not job.over:
-                    writer.write(int(time() * 1000), [], [], job)
-                    progress(seen + job.position, total + 1)
-                events += job.events
-                seen += one.last_seq
-            progress(1, 1)
-            return events
-        finally:
-            writer.close()
-    finally:
-        lock.release()
+    with own_writer(path) as writer:
+        tenants = writer.memory.tenants.by_id.values()
+        chosen = [one for one in tenants if tenant is None or one.name == tenant]
+        if tenant is not None and not chosen:
+            raise LittleBellError(NO_TENANT)
+        finish(writer)
+        total = sum(one.last_seq for one in chosen)
+        progress = say("purging")
+        events = seen = 0
+        for one in chosen:
+            job = Purge(one.id, cut)
+            while not job.over:
+                writer.write(int(time() * 1000), [], [], job)
+                progress(seen + job.position, total + 1)
+            events += job.events
+            seen += one.last_seq
+        progress(1, 1)
+        return events
 
 
 def finish(writer: Writer) -> None:

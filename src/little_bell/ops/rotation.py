@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from little_bell.config import Config
 from little_bell.errors import LittleBellError
+from little_bell.ops.beside import Call, is_running
 from little_bell.ops.secret import new_key, read_secret, secret_path, write
 from little_bell.tracking.signing import MOST_KEYS
 from little_bell.values import secret_keys
@@ -14,8 +15,6 @@ IN_SETTINGS = (
     "the keys are in SECRET_KEY: put a new one in front of them there, with a space behind it, "
     "and start the server again; take the last one away once no mail signed by it matters"
 )
-
-Call = Callable[[str, str, str, bytes | None], tuple[int, bytes]]  # see `wire.control.call`
 
 
 def rotate(config: Config, call: Call) -> int:
@@ -63,10 +62,8 @@ def listener(config: Config, call: Call) -> Callable[[], None]:
     """
     if config.secret_key:
         raise LittleBellError(IN_SETTINGS)
-    try:
-        call(config.database_url, "GET", "/status", None)
-    except LittleBellError:
-        return lambda: None  # none is running
+    if not is_running(config.database_url, call):
+        return lambda: None
 
     def tell() -> None:
         status, body = call(config.database_url, "POST", "/secret", None)
