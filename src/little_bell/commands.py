@@ -67,7 +67,7 @@ Two months of three senders, in a database of its own that is gone at the end. I
 this machine alone (HOST), on PORT or, where that is taken, on a free port. A server that
 runs beside it is left alone, and so is its database; other settings do not reach the demo.""",
         examples=("little-bell demo", "little-bell demo --no-browser --port 8080 --keep demo-data"),
-        stands="nothing is left",
+        stands="nothing is left, but for what is in the folder of --keep",
         settings=("HOST", "PORT"),
     ),
     Command(

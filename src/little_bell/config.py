@@ -259,7 +259,7 @@ class Config:
         self.listening_on(self.port)
 
     def _of_file(self, name: str, value: str, path: str) -> str:
-        """A secret as it was given, or what its file says, the last line's end left out."""
+        """A secret as it was given, or what its file says, without white space around it."""
         if not path:
             return value
         if value:
