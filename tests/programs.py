@@ -1,12 +1,29 @@
-"""Programs that tests run beside the bell, and ports for them."""
+"""Programs that tests run, the command line among them, and ports for them."""
 
 import os
 import random
 import shutil
 import socket
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+
+COMMAND = [sys.executable, "-m", "little_bell"]
+
+
+def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`little-bell ...`, in the folder in which the server was started."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], **settings},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def find(program: str) -> str | None:

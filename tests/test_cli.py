@@ -25,8 +25,8 @@ from little_bell.demo.fill import fill
 from little_bell.demo.traffic import Traffic
 from little_bell.help import topic
 from little_bell.progress import clock, drawing
+from programs import COMMAND, run
 
-MODULE = [sys.executable, "-m", "little_bell"]
 USAGE = (Path(__file__).parent.parent / "docs" / "USAGE.md").read_text()
 BY_NAME = {command.name: command for command in COMMANDS}
 EXAMPLES = [(command.name, line) for command in COMMANDS for line in command.examples]
@@ -56,18 +56,6 @@ MEMBERS = {
     "secret drop": {"action", "dropped"},
     "version": {"name", "version"},
 }
-
-
-def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], **settings}
-    return subprocess.run(
-        [*MODULE, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +185,7 @@ RUN_HERE = [(name, line) for name, line in EXAMPLES if name in RUNNING]
 @pytest.mark.parametrize(("name", "line"), RUN_HERE, ids=[line for _, line in RUN_HERE])
 def test_examples_run(bell: Bell, tmp_path: Path, name: str, line: str) -> None:
     program = tmp_path / "little-bell"
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(MODULE)} "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
     program.chmod(0o755)
     (tmp_path / "backups").mkdir()
     environment = {
@@ -332,7 +320,7 @@ def test_json_is_utf8_wherever_it_is_said(bell: Bell, encoding: str) -> None:
 @pytest.mark.parametrize("words", ["keys list", "export shop", "help", "check --json"])
 def test_a_reader_that_goes_away_is_no_news(bell: Bell, words: str) -> None:
     process = subprocess.Popen(
-        [*MODULE, *words.split()],
+        [*COMMAND, *words.split()],
         cwd=bell.folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -518,7 +506,7 @@ def download(bell: Bell, path: str) -> bytes:
 )
 def test_an_export_is_that_by_http(bell: Bell, options: list[str], path: str) -> None:
     ran = subprocess.run(
-        [*MODULE, "export", "studio", *options], cwd=bell.folder, capture_output=True, timeout=60
+        [*COMMAND, "export", "studio", *options], cwd=bell.folder, capture_output=True, timeout=60
     )
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert ran.stdout == download(bell, f"/studio/{path}")

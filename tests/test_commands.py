@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -20,8 +19,8 @@ from bell import BROWSER, Bell, dump, read_rows, wait_until
 from durable_check import check as check_all
 from durable_check import check_agreement, seed
 from durable_load import Emails, Ledger, Load
+from programs import run
 
-COMMAND = [sys.executable, "-m", "little_bell"]
 EMAILS = 3_000
 
 # Each ruins something that follows from the log.
@@ -38,19 +37,6 @@ DAMAGES = (
     "INSERT INTO email_links SELECT tenant, email, 99, 1, 0, 5 FROM states WHERE email % 7 = 0",
     "UPDATE email_links SET first_click = 1",
 )
-
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command, in the folder in which the server was started."""
-    environment = {"PATH": os.environ["PATH"]}
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def traffic(bell: Bell, emails: int = 60) -> None:

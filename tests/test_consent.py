@@ -20,7 +20,7 @@ from little_bell.store.writer import Writer
 from little_bell.tracking.email import Change, NewEmail
 from little_bell.tracking.hit import CLICK, DNT, GPC, OPEN, PREFETCH, Hit
 from little_bell.tracking.privacy import AGGREGATE, FULL, NONE
-from test_commands import run
+from programs import run
 from test_figures import HOME, NOON, OFFICE, Store, check_states, days_apart
 from truth import AGENTS, COLUMNS, Event, Mail, Truth, figures
 

@@ -23,8 +23,8 @@ from little_bell.demo.cast import SENDERS
 from little_bell.demo.traffic import DAY as A_DAY
 from little_bell.demo.traffic import DAYS, MINUTE, Traffic
 from little_bell.tracking.rules import CLASSES
+from programs import COMMAND
 
-COMMAND = [sys.executable, "-P", "-m", "little_bell"]
 ADDRESS = re.compile(r"http://localhost:(\d+)/([a-z]+)/dashboard")
 TENANTS = {sender.tenant for sender in SENDERS}
 NOW = 1_790_000_000_000  # some moment: a Monday's

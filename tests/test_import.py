@@ -30,7 +30,7 @@ from little_bell.wire.control import call
 from little_bell.wire.importer import Door
 from little_bell.wire.policies import Policies
 from namesake import Namesake, moment
-from test_commands import COMMAND, run
+from programs import COMMAND, run
 from truth import AGENTS, COLUMNS, WHOLE, Event, Mail, Truth, figures
 
 DAY = 86_400_000

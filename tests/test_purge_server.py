@@ -16,7 +16,7 @@ from little_bell.store.purge import DAY
 from little_bell.store.writer import Writer
 from little_bell.tracking.email import NewEmail
 from little_bell.tracking.hit import CLICK, OPEN, Hit
-from test_commands import run
+from programs import run
 
 ADDRESS = bytes.fromhex("20010db8abcd")  # of old events: a network that is nobody else's
 URLS = [f"https://example.com/{name}" for name in "xyz"]

@@ -31,7 +31,8 @@ from little_bell.tracking.classify import BURST, INSTANT, Verdict
 from little_bell.tracking.email import Change, NewEmail
 from little_bell.tracking.hit import CLICK, OPEN, PREFETCH, RELAY, Hit
 from little_bell.tracking.rules import HUMAN, MACHINE, PROXY, UNKNOWN
-from test_commands import EMAILS, ruin, run, seeded, traffic
+from programs import run
+from test_commands import EMAILS, ruin, seeded, traffic
 from test_figures import HOME, MINUTE, NOON, OFFICE, SECOND, URLS
 
 __all__ = ["seeded"]  # a fixture

@@ -26,7 +26,7 @@ from little_bell.store.recount import Recount
 from little_bell.store.writer import Writer
 from little_bell.tracking.email import Change, NewEmail
 from little_bell.tracking.hit import CLICK, OPEN, Hit
-from test_commands import run
+from programs import run
 from truth import AGENTS, COLUMNS, HOUR, VERDICTS, WHOLE, WINDOW, Event, Mail, Truth, figures, rates
 
 ZONES = ("UTC", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns", "Pacific/Chatham")
