@@ -16,6 +16,7 @@ from pathlib import Path
 from select import select
 
 from bell import BROWSER, Answer, Bell, Line
+from certificate import Certificate
 
 ROOT = Path(__file__).parent.parent
 SITE = "localhost"
@@ -39,29 +40,14 @@ def guarded(text: str, networks: str) -> str:
     return text.replace("192.0.2.0/24", networks)
 
 
-class Certificate:
-    """A certificate of our own for localhost."""
-
-    def __init__(self, folder: Path) -> None:
-        self.cert, self.key = folder / "cert.pem", folder / "key.pem"
-        subprocess.run(
-            # As in https://docs.openssl.org/3.0/man1/openssl-req/
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-             "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-             "subjectAltName=DNS:localhost", "-keyout", str(self.key), "-out", str(self.cert)],
-            check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
-
-
 class TlsLine(Line):
     """A raw connection through TLS, from an address of loopback's."""
 
-    def __init__(self, port: int, cert: Path, source: str = "127.0.0.2") -> None:
+    def __init__(self, port: int, own: Certificate, source: str = "127.0.0.2") -> None:
         self.buffer = b""
         host = "::1" if ":" in source else "127.0.0.1"
         plain = socket.create_connection((host, port), 20, (source, 0))
-        context = ssl.create_default_context(cafile=str(cert))
-        self.socket = context.wrap_socket(plain, server_hostname=SITE)
+        self.socket = own.client().wrap_socket(plain, server_hostname=SITE)
 
     def send(self, data: bytes) -> None:
         """Reads meanwhile, as curl does: who refuses a large body does not wait for its end."""
@@ -115,7 +101,7 @@ class Front:
                 assert process.poll() is None, (self.folder / "output.log").read_text()
                 assert time.monotonic() < deadline
                 try:
-                    TlsLine(self.tls_port, self.certificate.cert).socket.close()
+                    TlsLine(self.tls_port, self.certificate).socket.close()
                     break
                 except OSError:
                     time.sleep(0.02)
@@ -133,7 +119,7 @@ class Front:
         return [name for name in links if name.endswith(" (deleted)")]
 
     def line(self, source: str = "127.0.0.2") -> TlsLine:
-        return TlsLine(self.tls_port, self.certificate.cert, source)
+        return TlsLine(self.tls_port, self.certificate, source)
 
     def send(self, data: bytes, source: str = "127.0.0.2", head_only: bool = False) -> Answer:
         """Bytes on a connection of their own; the answer."""

@@ -74,8 +74,8 @@ def nginx(folder: Path, text: str, bell: str = "", **settings: str) -> Iterator[
         upstream = bell or f"127.0.0.1:{server.port}"
         for old, new in (
             ("${BELL}", upstream),
-            (f"/etc/letsencrypt/live/{'${SITE}'}/fullchain.pem", str(front.certificate.cert)),
-            (f"/etc/letsencrypt/live/{'${SITE}'}/privkey.pem", str(front.certificate.key)),
+            (f"/etc/letsencrypt/live/{'${SITE}'}/fullchain.pem", front.certificate.cert),
+            (f"/etc/letsencrypt/live/{'${SITE}'}/privkey.pem", front.certificate.key),
             ("${SITE}", SITE),
             ("listen 80;", f"listen 127.0.0.1:{plain};"),
             ("listen [::]:80;", f"listen [::1]:{plain};"),

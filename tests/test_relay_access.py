@@ -3,7 +3,6 @@
 import os
 import smtplib
 import socket
-import ssl
 import subprocess
 import sys
 from base64 import b64encode
@@ -15,6 +14,7 @@ import pytest
 
 from access import ADMIN_KEY, command, create_key, revoke
 from bell import Bell
+from certificate import Certificate
 from little_bell.config import Config
 from little_bell.errors import StartError
 from little_bell.relay import credentials
@@ -225,42 +225,6 @@ def own_address() -> str:
 
 ADDRESS = own_address()
 elsewhere = pytest.mark.skipif(not ADDRESS, reason="this machine has no address but loopback's")
-
-
-OPENSSL = [
-    "openssl",
-    "req",
-    "-x509",
-    "-newkey",
-    "rsa:2048",
-    "-nodes",
-    "-days",
-    "2",
-    "-subj",
-    "/CN=localhost",
-]
-OPENSSL += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-
-
-class Certificate:
-    """A certificate of our own for localhost and 127.0.0.1, by openssl."""
-
-    def __init__(self, folder: Path) -> None:
-        self.cert, self.key = str(folder / "cert.pem"), str(folder / "key.pem")
-        subprocess.run(
-            [*OPENSSL, "-keyout", self.key, "-out", self.cert],
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
-
-    def server(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(self.cert, self.key)
-        return context
-
-    def client(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self.cert)
 
 
 @pytest.fixture(scope="module")

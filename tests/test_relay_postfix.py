@@ -17,9 +17,9 @@ import pytest
 
 from access import create_key
 from bell import Bell, serving
+from certificate import Certificate
 from postfix import Postfix, as_sent, needs_postfix, postfix
 from relays import Relay, relaying
-from test_relay_access import Certificate
 
 pytestmark = needs_postfix
 MAILS = sorted((Path(__file__).parent / "mails").glob("*.html"))
