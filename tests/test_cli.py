@@ -273,7 +273,7 @@ def test_the_docs_name_each_member(words: str) -> None:
 )
 @pytest.mark.parametrize(("to", "why"), [("/dev/full", "No space left"), ("&-", "Bad file desc")])
 def test_a_stdout_that_takes_nothing(bell: Bell, words: str, to: str, why: str) -> None:
-    command = f"exec {shlex.join(MODULE)} {words} >{to}"
+    command = f"exec {shlex.join(COMMAND)} {words} >{to}"
     ran = subprocess.run(
         ["sh", "-c", command], cwd=bell.folder, stderr=subprocess.PIPE, text=True, timeout=60
     )
@@ -283,7 +283,7 @@ def test_a_stdout_that_takes_nothing(bell: Bell, words: str, to: str, why: str) 
 
 
 def test_closed_streams_are_no_files_of_its_own(bell: Bell) -> None:
-    command = f"exec {shlex.join(MODULE)} backup closed.db <&- >&- 2>&-"
+    command = f"exec {shlex.join(COMMAND)} backup closed.db <&- >&- 2>&-"
     assert subprocess.run(["sh", "-c", command], cwd=bell.folder, timeout=60).returncode == 1
     assert b"closed.db" not in (bell.folder / "closed.db").read_bytes()
     assert run(bell.folder, "check", DATABASE_URL="sqlite:closed.db").returncode == 0
@@ -291,12 +291,12 @@ def test_closed_streams_are_no_files_of_its_own(bell: Bell) -> None:
 
 def test_a_path_that_is_no_utf8(bell: Bell) -> None:
     target = os.fsencode(bell.folder) + b"/\xff.db"
-    said = subprocess.check_output([*MODULE, "backup", target], cwd=bell.folder, timeout=60)
+    said = subprocess.check_output([*COMMAND, "backup", target], cwd=bell.folder, timeout=60)
     assert said.startswith(target + b": ")
     noted = bell.folder / "data" / "tracking.db.backed-up"
     assert noted.read_bytes() == target + b"\n"
     told = subprocess.check_output(
-        [*MODULE, "backup", target, "--json"], cwd=bell.folder, timeout=60
+        [*COMMAND, "backup", target, "--json"], cwd=bell.folder, timeout=60
     )
     assert os.fsencode(json.loads(told.decode())["file"]) == target
 
@@ -306,7 +306,7 @@ def test_json_is_utf8_wherever_it_is_said(bell: Bell, encoding: str) -> None:
     assert run(bell.folder, "keys", "create", "umlauts", "--name", "Zo\u00eb").returncode == 0
     for words in (["--json"], []):
         said = subprocess.run(
-            [*MODULE, "keys", "list", "umlauts", *words],
+            [*COMMAND, "keys", "list", "umlauts", *words],
             cwd=bell.folder,
             env={"PYTHONIOENCODING": encoding},
             capture_output=True,

@@ -41,7 +41,7 @@ class Demo:
         self.temporary.mkdir(exist_ok=True)
         environment = {"PATH": os.environ["PATH"], "TMPDIR": str(self.temporary), **settings}
         self.process = subprocess.Popen(
-            [*COMMAND, "demo", "--port", "0", *options],
+            [COMMAND[0], "-P", *COMMAND[1:], "demo", "--port", "0", *options],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
