@@ -1,5 +1,6 @@
 """The disk is full for a while: a small file system in memory, filled to its last byte."""
 
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from batches import (
     post,
     settle,
 )
-from bell import Answer, Bell, exchange
+from bell import Answer, Bell, exchange, wait_until
 from durable_check import check, seed
 from durable_load import CLICKED, OPENED, Emails, Hit, Ledger, Load
 
@@ -235,3 +236,37 @@ def test_a_body_whose_end_finds_no_room_is_refused_as_any_other(
     wait_for_health(bell, 200)
     assert len(ids(post(bell, b"{}\n" * 700))) == 700
     check_file(bell.database)
+
+
+def test_an_import_that_fills_the_disk_ends_and_leaves_room(
+    tmp_path: Path, start: Callable[..., Bell], volume: Volume
+) -> None:
+    """Its own rows lie on that disk: as long as it waits for room, there is none for opens."""
+    bell = start()
+    tenant = "gamma"
+    rows = [{"email_id": n, "created_at": "2024-01-01T00:00:00Z"} for n in range(1, 301)]
+    for n in range(9000):
+        at = f"2024-02-01T{n // 3600:02d}:{n // 60 % 60:02d}:{n % 60:02d}Z"
+        agent = f"Mozilla/5.0 {'x' * 150} {n % 100}"
+        rows.append({"email_id": n % 300 + 1, "kind": "open", "at": at, "user_agent": agent})
+    (tmp_path / "all.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [sys.executable, "-m", "little_bell", "import", "all.ndjson", "--tenant", tenant]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    here = "SELECT count(*) FROM events JOIN tenants USING (tenant) WHERE name = 'gamma'"
+    wait_until(lambda: process.poll() is not None or bell.rows(here)[0][0] > 100)
+    volume.fill()
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, output) == (1, b""), error
+    assert b"the disk takes nothing now" in error
+    assert b"rows are in: the same command goes on" in error
+    wait_for_health(bell, 200)  # what the import held is free: no other room was made
+    volume.make_room()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert bell.rows(here) == [(9000,)]

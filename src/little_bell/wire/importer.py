@@ -131,6 +131,9 @@ class Importer:
             raise Refused(400, f"the rows were refused: {job.error}")
         if job.error is not None:
             raise Refused(503, f"the disk takes nothing now: {job.error}", retry_after=1)
+        reason = self.bulk.recorder.reason
+        if reason is not None and not importing.given:
+            raise Refused(503, f"the disk takes nothing now: {reason}", retry_after=1)
         members: dict[str, object] = {"reached": None, "counts": {}, "rest": BUSY}
         if importing.given:
             rest = SHARE * spent if job.beside else 0.0
