@@ -355,6 +355,16 @@ def test_a_counter_of_ids_that_leaves_no_room(tmp_path: Path, last: int | str) -
     assert ("ids go up to 1" if last == 10**15 else "ids ") in found.stderr
 
 
+def test_a_value_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
+    other = Namesake(tmp_path / "old.db")
+    email = other.email("acme", long_ago(), None, None)
+    other.event(email, "open", long_ago(), BROWSER, "")
+    other.connection.execute("UPDATE events SET user_agent = zeroblob(20000000)")
+    found = run(tmp_path, "import", "old.db")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "old.db: refused by the database: string or blob too big\n" in found.stderr
+
+
 @pytest.mark.parametrize("name", ["/dev/stdin", "fifo"])
 def test_what_cannot_be_read_twice_is_refused(tmp_path: Path, name: str) -> None:
     """Its head would be lost: of a small file all of it, without a word."""
@@ -587,6 +597,9 @@ def test_names_of_columns_can_be_shown(tmp_path: Path) -> None:
     found = run(tmp_path, "import", "x.ndjson", "--tenant", "acme")
     assert (found.returncode, found.stderr) == (0, "")
     assert "columns that mean nothing here: \ufffd, \ufffd[31mred\n" in found.stdout
+    write(tmp_path, "x.ndjson", json.dumps({**row, "metadata": {"\x1b[31m": 5}}))
+    found = run(tmp_path, "import", "x.ndjson", "--tenant", "acme")
+    assert found.stderr.startswith("line 1: metadata.\ufffd[31m is not a string\n")
 
 
 def test_only_the_first_problems_are_told(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from typing import NamedTuple
 
+from little_bell.imports.rows import shown
 from little_bell.store.copy import Progress
 from little_bell.store.history import THERE, PastEmail
 from little_bell.store.ledger import Ledger
@@ -30,7 +31,7 @@ class Problems:
         self.count += rows
         if len(self.shown) < SHOWN:
             more = f" (and {rows - 1:,} more)" if rows > 1 else ""
-            self.shown.append(f"{where}: {what}{more}")
+            self.shown.append(shown(f"{where}: {what}{more}"))
 
 
 class Words(NamedTuple):

@@ -12,6 +12,7 @@ from little_bell.store.statements import load
 
 SQL = load("namesake.sql")
 
+LONGEST = 1 << 24  # bytes of a row: no server takes longer ones, and each is held in memory
 MAGIC = b"SQLite format 3\0"
 COLUMNS = {
     "tenants.id",
@@ -30,6 +31,7 @@ class Namesake:
             self.connection = apsw.Connection(path, apsw.SQLITE_OPEN_READONLY)
             self.connection.set_busy_timeout(5000)
             self.connection.pragma("query_only", True)
+            self.connection.limit(apsw.SQLITE_LIMIT_LENGTH, LONGEST)
             self.cursor = self.connection.cursor()
             self.cursor.execute(SQL["unscoped_begin"])
             columns = {name for (name,) in self.cursor.execute(SQL["unscoped_columns"])}
