@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,11 @@ def contained(folder: Path, script: str) -> Iterator[Bell]:
     try:
         yield bell
     finally:
+        # A child that becomes another user is spared by --kill-child (prctl(2), PR_SET_PDEATHSIG).
+        if bell.process is not None and bell.process.poll() is None:
+            inside = Path(f"/proc/{bell.pid}/task/{bell.pid}/children").read_text().split()
+            for pid in inside:
+                os.kill(int(pid), signal.SIGKILL)
         bell.end()
 
 
