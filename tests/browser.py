@@ -1,6 +1,5 @@
 """A real Chromium, driven by Playwright: what a page did is written down beside it."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,17 +7,14 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 from bell import BROWSER
+from programs import only_where
 
 CHROMIUM = "/usr/bin/chromium"  # Debian's; none is ever downloaded
-# A developer may have none; where a submission is checked, the tests run or fail.
-needs_chromium = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() and not os.environ.get("CI"), reason=f"there is no {CHROMIUM}"
-)
+needs_chromium = only_where(Path(CHROMIUM).exists(), f"there is no {CHROMIUM}")
 SERIOUS = ("serious", "critical")
 
 

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from programs import free_port
+from programs import free_port, only_where
 
 DAEMONS = "/usr/lib/postfix/sbin"
 NOBODY = 65534
@@ -64,9 +62,9 @@ anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 """
 
-needs_postfix = pytest.mark.skipif(
-    not os.path.exists(f"{DAEMONS}/master") or os.geteuid() != 0,
-    reason="needs Postfix, and root to start it",
+needs_postfix = only_where(
+    os.path.exists(f"{DAEMONS}/master") and os.geteuid() == 0,
+    "needs Postfix, and root to start it",
 )
 
 

@@ -31,12 +31,16 @@ def find(program: str) -> str | None:
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
+def only_where(there: bool, reason: str) -> pytest.MarkDecorator:
+    """A developer's machine may lack it; where Linux's CI runs, the tests run or fail."""
+    checked = os.environ.get("CI") and sys.platform == "linux"
+    return pytest.mark.skipif(not there and not checked, reason=reason)
+
+
 def needs(*programs: str) -> pytest.MarkDecorator:
-    """A developer may not have them; where a submission is checked, the tests run or fail."""
+    """Programs that stand beside the bell."""
     missing = [program for program in programs if not find(program)]
-    return pytest.mark.skipif(
-        bool(missing) and not os.environ.get("CI"), reason=f"there is no {', '.join(missing)}"
-    )
+    return only_where(not missing, f"there is no {', '.join(missing)}")
 
 
 def free_ports(count: int, *addresses: str) -> list[int]:

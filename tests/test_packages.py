@@ -17,6 +17,7 @@ import pytest
 from bell import Bell, linux
 from conftest import locked
 from little_bell import __version__
+from programs import only_where
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ROOT / "tools"
@@ -24,7 +25,7 @@ BASE = str(getattr(sys, "_base_executable", sys.executable))  # outside of any v
 BARE = [BASE, "-I", "-S"]  # no site packages, no environment, no folder of the start
 VERSION = f"little-bell {__version__}\n"
 ELSEWHERE = {"PATH": os.environ["PATH"]}
-ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user, as root")
+ROOT_ONLY = only_where(os.geteuid() == 0, "gives a file to another user, as root")
 
 Built = tuple[Path, Path, Path]
 

@@ -225,19 +225,24 @@ def test_commands_of_root_leave_nothing_that_the_service_cannot_use(tmp_path: Pa
             assert bell.process.wait(20) == 0
         if turn == 1:
             for bell in contained(tmp_path, SERVICE_WORLD + COMMANDS):
-                said = subprocess.run(
-                    bell.program,
-                    env={**os.environ, **bell.settings},
-                    cwd=tmp_path,
-                    capture_output=True,
-                    text=True,
-                    timeout=60,
-                )
+                said = inside(bell)
                 assert said.stdout == "done\n", said.stderr
                 assert "LINK_POLICY" in said.stderr  # the doctor, with the service's settings:
                 assert "METRICS_TOKEN" not in said.stderr
     folder = tmp_path / "lib" / "private" / "little-bell"
     assert {path.stat().st_uid for path in folder.iterdir()} == {61234}
+
+
+def inside(bell: Bell) -> subprocess.CompletedProcess[str]:
+    """What a script says that runs in a world, where it ends by itself."""
+    return subprocess.run(
+        bell.program,
+        env={**os.environ, **bell.settings},
+        cwd=bell.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 ROTATION = """
@@ -260,14 +265,7 @@ def test_root_changes_the_keys_of_a_service_that_runs(tmp_path: Path) -> None:
     shutil.copy(UNITS / "little-bell", tmp_path)
     (tmp_path / "lib").mkdir()
     for bell in contained(tmp_path, SERVICE_WORLD + ROTATION):
-        said = subprocess.run(
-            bell.program,
-            env={**os.environ, **bell.settings},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        said = inside(bell)
         assert said.stdout == "done\n", said.stderr
         assert "a new key signs" in said.stderr
     keys = tmp_path / "lib" / "private" / "little-bell" / "tracking.db.secret"

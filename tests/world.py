@@ -8,10 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import little_bell
 from bell import Bell
+from programs import only_where
 
 
 def namespaces() -> bool:
@@ -22,7 +21,7 @@ def namespaces() -> bool:
     return made.returncode == 0
 
 
-in_a_world = pytest.mark.skipif(not namespaces(), reason="needs root that may unshare, and setpriv")
+in_a_world = only_where(namespaces(), "needs root that may unshare, and setpriv")
 
 # Little Bell in /opt/little-bell, readable by all users, wherever it is here.
 WORLD = """
